@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +67,8 @@ class Run:
         accuracy_by_epoch: (epochs passed, accuracy) wherever it was measured.
         loss_by_epoch: mean training loss of each epoch begun.
         phases: seconds by phase, every phase of ``PHASES``.
-        timing_valid: False when the run shared the machine knowingly; then it carries accuracy claims only.
+        timing_valid: False when the run shared the machine; then it carries accuracy claims only.
+        contention: cores that other processes kept busy while the run lasted; None where that cannot be known.
         module: the trained network; only on runs made in this process, never stored.
     """
 
@@ -85,6 +87,7 @@ class Run:
     accuracy_by_epoch: tuple[tuple[float, float], ...] = ()
     loss_by_epoch: tuple[float, ...] = ()
     error: str | None = None
+    contention: float | None = None
     timing_rules: int = TIMING_RULES
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -120,24 +123,28 @@ class Run:
         document["phases"] = dict(self.phases)
         document["certified_s"] = self.certified_s
         document["accuracy_by_epoch"] = [list(pair) for pair in self.accuracy_by_epoch]
-        document["loss_by_epoch"] = list(self.loss_by_epoch)
+        # JSON has no NaN, which is what a failed run's last loss is.
+        document["loss_by_epoch"] = [loss if math.isfinite(loss) else None for loss in self.loss_by_epoch]
         return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` wrote; derived keys are ignored.
+        """Read what ``to_dict`` wrote; derived keys are ignored. The recipe may be given ready-made.
 
         Raises:
             InputError: a key is missing.
         """
         names = {f.name for f in dataclasses.fields(cls)} - {"module"}
         values = {key: value for key, value in document.items() if key in names}
-        if missing := {"recipe", "seed", "status", "phases", "environment"} - values.keys():
+        required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
+        if missing := required - values.keys():
             raise InputError(f"a stored run lacks {', '.join(sorted(missing))}")
-        values["recipe"] = Recipe.from_dict(values["recipe"])
+        if not isinstance(values["recipe"], Recipe):
+            values["recipe"] = Recipe.from_dict(values["recipe"])
         values["environment"] = Environment(**values["environment"])
         values["accuracy_by_epoch"] = tuple((e, a) for e, a in values.get("accuracy_by_epoch", ()))
-        values["loss_by_epoch"] = tuple(values.get("loss_by_epoch", ()))
+        losses = values.get("loss_by_epoch", ())
+        values["loss_by_epoch"] = tuple(math.nan if loss is None else loss for loss in losses)
         return cls(**values)
 
 

@@ -1,0 +1,1 @@
+"""Which recipes are trained with which seeds, in what order, and where the runs go."""

@@ -1,0 +1,164 @@
+"""A session: recipes trained on one device, every finished run stored at once, none repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hotlap import datasets
+from hotlap.datasets.base import Progress
+from hotlap.engine.devices import choose_device, use_threads
+from hotlap.engine.loop import BACKEND, Observer, train_once
+from hotlap.errors import InputError
+from hotlap.ladder import get_recipe
+from hotlap.recipe import Component, Recipe, part
+from hotlap.result import TIMING_RULES, Run
+from hotlap.store import Store
+
+
+class Session:
+    """Trains recipes on one device with one number of threads.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: threads of one operation; None leaves torch's choice.
+        store: where finished and failed runs go as they come; None keeps them in memory only.
+        observer: follows each run.
+        download: follows the download of a data set.
+        timing_valid: False when the machine is known to be shared.
+        log_accuracy: measure test accuracy after every epoch, outside of the time that counts.
+
+    Raises:
+        InputError: the device is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        store: Store | None = None,
+        observer: Observer | None = None,
+        download: Progress | None = None,
+        timing_valid: bool = True,
+        log_accuracy: bool = False,
+    ) -> None:
+        self.device = choose_device(device)
+        self.threads = threads
+        self.store = store
+        self.observer = observer
+        self._download = download
+        self._timing_valid = timing_valid
+        self._log_accuracy = log_accuracy
+        self._ready: set[Component] = set()
+
+    def fetch(self, recipe: Recipe) -> None:
+        """Make sure that the recipe's data set is on this machine, so that ``load`` times the disk and not a network.
+
+        Raises:
+            DataError: it cannot be had.
+        """
+        if recipe.data not in self._ready:
+            datasets.load(recipe.data.name, progress=self._download, **recipe.data.options)
+            self._ready.add(recipe.data)
+
+    def run(self, recipe: Recipe, seed: int) -> Run:
+        """Train once and store the run, failed or done.
+
+        Raises:
+            HotlapError: the recipe and the data do not go together.
+        """
+        self.fetch(recipe)
+        with use_threads(self.threads):
+            run = train_once(
+                recipe,
+                lambda: datasets.load(recipe.data.name, **recipe.data.options),
+                seed,
+                device=self.device,
+                observer=self.observer,
+                timing_valid=self._timing_valid,
+                log_accuracy=self._log_accuracy,
+            )
+        if self.store is not None:
+            self.store.add(run)
+        return run
+
+    def finished(self, recipe: Recipe) -> dict[int, Run]:
+        """Return stored runs of the recipe that need not be repeated, by seed.
+
+        Only runs that this machine and this software would repeat count: same device, threads, backend, processor or
+        GPU, torch and timing rules.
+        """
+        if self.store is None:
+            return {}
+        from hotlap.engine.environment import capture
+
+        with use_threads(self.threads):
+            here = capture(self.device)
+        stored = self.store.finished_seeds(
+            recipe.digest, device=str(self.device), threads=here.threads, backend=BACKEND
+        )
+
+        def alike(run: Run) -> bool:
+            there = run.environment
+            same = (there.cpu, there.gpu, there.torch) == (here.cpu, here.gpu, here.torch)
+            return same and run.timing_rules == TIMING_RULES
+
+        # A run stored under another name or target is the same training: show it as this recipe's.
+        return {seed: replace(run, recipe=recipe) for seed, run in stored.items() if alike(run)}
+
+
+def resolve_recipe(
+    recipe: str | Path | Recipe, *, changes: Mapping[str, Any] | None = None, data: str | Path | None = None
+) -> Recipe:
+    """Find or read a recipe and apply changes.
+
+    Args:
+        recipe: a recipe, its name, a data set's name, or the path of a JSON file.
+        changes: dotted path → value, as ``Recipe.with_changes`` takes them.
+        data: another data set: a known name, a folder of images or an ``.npz`` file.
+
+    Raises:
+        InputError: no such recipe, an unreadable file, or a change that cannot be made.
+    """
+    if isinstance(recipe, Recipe):
+        resolved = recipe
+    elif str(recipe).endswith(".json"):
+        try:
+            resolved = Recipe.from_json(Path(recipe).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the recipe {recipe}: {error}") from None
+    else:
+        resolved = get_recipe(str(recipe))
+    if data is not None:
+        resolved = resolved.with_changes(
+            # Another data set has another mean and spread: they are taken from its training images.
+            {"data": data_component(data), "feed.mean": None, "feed.std": None, "target": None},
+            name=f"{resolved.name} on {Path(data).stem}",
+        )
+    if changes:
+        shown = ", ".join(f"{path}={json.dumps(value, default=str)}" for path, value in changes.items())
+        resolved = resolved.with_changes(changes, name=f"{resolved.name} [{shown}]")
+    return resolved
+
+
+def data_component(data: str | Path) -> Component:
+    """Write a data set as a recipe does: a known name, a folder of images, or an ``.npz`` file.
+
+    Raises:
+        InputError: none of these.
+    """
+    path = Path(data)
+    if str(data) in datasets.names() and not path.exists():
+        return part(str(data))
+    if path.is_dir():
+        return part("folder", path=str(path.resolve()))
+    if path.suffix == ".npz" and path.is_file():
+        return part("arrays", path=str(path.resolve()))
+    known = ", ".join(name for name in datasets.names() if name not in ("folder", "arrays"))
+    raise InputError(
+        f"no data set at {str(data)!r}", f"give a folder with one sub-folder per class, an .npz file, or one of {known}"
+    )

@@ -1,0 +1,56 @@
+"""Devices: choosing one, waiting for it, and the number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hotlap.errors import InputError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Resolve ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; auto takes a CUDA GPU where there is one.
+
+    Raises:
+        InputError: not a device, or one that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"{name!r} is not a device", "use --device auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            has = f"there are {count} GPUs" if count else "this machine or this build of torch has no CUDA GPU"
+            raise InputError(f"{name} is not there: {has}", "use --device cpu, or auto")
+        return torch.device("cuda", device.index or 0)
+    if device.type != "cpu":
+        raise InputError(f"device {name!r} is not supported", "use --device auto, cpu, cuda or cuda:N")
+    return device
+
+
+def synchroniser(device: torch.device) -> Callable[[], None]:
+    """Return a function that waits until the device has finished its work."""
+    return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+
+
+@contextmanager
+def use_threads(threads: int | None) -> Iterator[None]:
+    """Set the number of threads of one operation for the block; None leaves it.
+
+    Raises:
+        InputError: below 1.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads must be at least 1, not {threads}")
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
