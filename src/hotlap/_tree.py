@@ -6,6 +6,7 @@ The machinery under ``hotlap.recipe``, which is where the rest of the package im
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -114,6 +115,12 @@ def canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Field types of a dataclass; evaluating them costs more than all the rest of reading a recipe."""
+    return typing.get_type_hints(kind)
+
+
 def decode(kind: Any, value: Any, where: str) -> Any:
     """Check ``value`` against the annotation ``kind`` and build it; ``where`` is the dotted path for messages."""
     origin = typing.get_origin(kind)
@@ -145,7 +152,7 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise InputError(f"{where or 'recipe'} takes an object, not {show_value(value)}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     prefix = f"{where}." if where else ""
     for key in value:
@@ -199,7 +206,7 @@ def replace(node: Any, keys: list[str], value: Any, path: str, unknown: UnknownP
         if rest:
             new = replace(getattr(node, head), rest, value, path, unknown)
         else:
-            new = decode(typing.get_type_hints(type(node))[head], value, path)
+            new = decode(_hints(type(node))[head], value, path)
         return dataclasses.replace(node, **{head: new})
     raise unknown(path)
 

@@ -21,7 +21,7 @@ from hotlap.errors import InputError, unknown_name
 
 __all__ = [
     "Change", "Component", "EngineOptions", "Evaluation", "Feed", "Recipe", "Value",
-    "diff", "parse_set", "part", "paths", "show_value",
+    "diff", "parse_set", "part", "paths", "plain", "show_value",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -202,6 +202,11 @@ def diff(before: Recipe, after: Recipe) -> tuple[Change, ...]:
 def paths(recipe: Recipe) -> dict[str, Value]:
     """Return every dotted path that ``with_changes`` takes, with its present value; tuples of numbers are one leaf."""
     return dict(tree.leaves("", recipe))
+
+
+def plain(value: Value) -> Any:
+    """Return a value of a recipe as plain JSON types."""
+    return tree.encode(value)
 
 
 def parse_set(text: str) -> tuple[str, Any]:

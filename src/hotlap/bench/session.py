@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hotlap import datasets
+from hotlap.bench.own_data import data_component
 from hotlap.datasets.base import Progress
 from hotlap.engine.devices import choose_device, use_threads
 from hotlap.engine.loop import BACKEND, Observer, train_once
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
-from hotlap.recipe import Component, Recipe, part
+from hotlap.recipe import Component, Recipe
 from hotlap.result import TIMING_RULES, Run
 from hotlap.store import Store
 
@@ -143,22 +144,3 @@ def resolve_recipe(
         shown = ", ".join(f"{path}={json.dumps(value, default=str)}" for path, value in changes.items())
         resolved = resolved.with_changes(changes, name=f"{resolved.name} [{shown}]")
     return resolved
-
-
-def data_component(data: str | Path) -> Component:
-    """Write a data set as a recipe does: a known name, a folder of images, or an ``.npz`` file.
-
-    Raises:
-        InputError: none of these.
-    """
-    path = Path(data)
-    if str(data) in datasets.names() and not path.exists():
-        return part(str(data))
-    if path.is_dir():
-        return part("folder", path=str(path.resolve()))
-    if path.suffix == ".npz" and path.is_file():
-        return part("arrays", path=str(path.resolve()))
-    known = ", ".join(name for name in datasets.names() if name not in ("folder", "arrays"))
-    raise InputError(
-        f"no data set at {str(data)!r}", f"give a folder with one sub-folder per class, an .npz file, or one of {known}"
-    )

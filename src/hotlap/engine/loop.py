@@ -38,8 +38,8 @@ class Observer(Protocol):
         """Follow a run that is about to train."""
         ...
 
-    def step(self, done: int) -> None:
-        """Note that ``done`` optimizer steps are done."""
+    def step(self, done: int, loss: Tensor) -> None:
+        """Note that ``done`` optimizer steps are done; reading ``loss`` waits for the device."""
         ...
 
     def accuracy(self, epochs: float, accuracy: float) -> None:
@@ -52,7 +52,7 @@ class Silent:
     """An observer that looks away."""
 
     def begin(self, recipe: Recipe, seed: int, total_steps: int, images_per_step: int) -> None: ...  # noqa: D102
-    def step(self, done: int) -> None: ...  # noqa: D102
+    def step(self, done: int, loss: Tensor) -> None: ...  # noqa: D102
     def accuracy(self, epochs: float, accuracy: float) -> None: ...  # noqa: D102
 
 
@@ -133,7 +133,7 @@ def train_once(
                         optimizer.step()
                         done += 1
                         watch.see(loss, done)
-                        observer.step(done)
+                        observer.step(done, loss)
                         if done == total:
                             break
                     losses.append(watch.mean(done))

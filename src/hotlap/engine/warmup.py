@@ -11,6 +11,7 @@ from hotlap.engine.evaluate import evaluate
 from hotlap.engine.feed import MEMORY_FORMATS
 from hotlap.engine.network import precision
 from hotlap.engine.seeding import generator
+from hotlap.errors import InputError
 from hotlap.optim import OPTIMIZERS
 from hotlap.recipe import Recipe
 
@@ -41,7 +42,31 @@ def warm_up(
         classes: number of classes.
         count: number of training images, which bounds the batch.
         device: where to run.
+
+    Raises:
+        InputError: the recipe asks for compilation, which fails here.
     """
+    try:
+        _exercise(network, forward, loss_of, recipe, shape, classes, count, device)
+    except Exception as error:
+        if recipe.engine.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            first_line = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"torch.compile does not work here: {first_line}", "go without it: --no-compile"
+            ) from error
+        raise
+
+
+def _exercise(
+    network: nn.Module,
+    forward: Callable[[Tensor], Tensor],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    recipe: Recipe,
+    shape: tuple[int, int, int],
+    classes: int,
+    count: int,
+    device: torch.device,
+) -> None:
     rng = generator(0, device)
 
     def dummy(n: int) -> tuple[Tensor, Tensor]:

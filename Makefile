@@ -1,0 +1,53 @@
+# Two commands do everything: `make run` and `make test`. Each makes what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 3
+
+.PHONY: run test test-slow lint format records bench clean help
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/run.done  ## train MNIST to 99 % with a few seeds
+	$(BIN)/hotlap train mnist --seeds $(SEEDS)
+
+test: $(VENV)/dev.done  ## lint, types and tests, with coverage
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+
+test-slow: $(VENV)/dev.done  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/dev.done  ## ruff and mypy only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/dev.done  ## let ruff format and mend the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+records: $(VENV)/dev.done  ## write every record's README anew from its raw runs
+	$(BIN)/python -m hotlap.report.record records
+
+clean:  ## remove the environment and caches of this folder; data sets and stored runs stay
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .coverage*
+
+# constraints.txt pins what our own environments are tested with; the package itself accepts a range.
+$(VENV)/python.done:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "hotlap needs Python 3.11 or newer, this is $$($(PYTHON) --version): make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run.done: $(VENV)/python.done pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev.done: $(VENV)/run.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,64 @@
+"""The command line: one module per verb. Nothing here imports torch before a verb needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from hotlap.errors import HotlapError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; every expected problem is one line on stderr.
+
+    Returns:
+        0 done, 1 target missed or training failed, 2 bad input, 130 interrupted.
+    """
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if debug:
+        return _invoke(arguments)
+    try:
+        return _invoke(arguments)
+    except HotlapError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (``hotlap runs | head``): point stdout elsewhere so that the flush at exit is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _complain(f"{error.strerror or error}{where} → free some space or choose another place, then repeat")
+        return 2
+    except Exception as error:
+        if callable(message := getattr(error, "format_message", None)):
+            # A usage error of typer's; it knows the command it happened in.
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context is not None else "hotlap"
+            _complain(f"{' '.join(str(message()).split())} → {command} --help")
+            return 2
+        _complain(f"unexpected {type(error).__name__}: {error} → repeat with --debug and report it")
+        return 70
+
+
+def _invoke(arguments: list[str]) -> int:
+    from hotlap.cli.app import app
+
+    status = app(args=arguments, prog_name="hotlap", standalone_mode=False)
+    return status if isinstance(status, int) else 0
+
+
+def _complain(text: str) -> None:
+    print("hotlap: " + " ".join(text.split()), file=sys.stderr)

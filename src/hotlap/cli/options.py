@@ -1,0 +1,67 @@
+"""Options that several verbs share, and reading them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hotlap.errors import InputError
+from hotlap.recipe import parse_set
+
+RecipeName = Annotated[str, typer.Argument(help="Recipe, data set (its fastest recipe), or a .json file.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe, e.g. optimizer.lr=0.02.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help="Train on other data: a known name, a folder of images, an .npz file."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one operation.")]
+Compile = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="Compile the network, or not; else as the recipe says.")
+]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16; else as the recipe says.")]
+StorePath = Annotated[
+    Path | None, typer.Option("--store", metavar="FILE", help="Run store; else HOTLAP_STORE or the user's own.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Shared = Annotated[
+    bool, typer.Option("--shared", help="The machine is busy with other work: times will not count, accuracy will.")
+]
+
+
+def changes(
+    settings: list[str] | None, *, compile_: bool | None = None, precision: str | None = None
+) -> dict[str, Any]:
+    """Gather what ``--set`` and its shorthands change, by dotted path."""
+    found = dict(parse_set(text) for text in settings or [])
+    if compile_ is not None:
+        found["engine.compile"] = compile_
+    if precision is not None:
+        found["engine.precision"] = precision
+    return found
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read seeds: ``5`` is how many, counted from 0; ``3..7`` and ``1,4,9`` are the seeds themselves.
+
+    Raises:
+        InputError: none of these.
+    """
+    try:
+        if ".." in text:
+            first, last = (int(piece) for piece in text.split("..", 1))
+            seeds = list(range(first, last + 1))
+        elif "," in text:
+            seeds = [int(piece) for piece in text.split(",") if piece.strip()]
+        else:
+            seeds = list(range(int(text)))
+    except ValueError:
+        raise InputError(f"{text!r} is no choice of seeds", "--seeds 10, --seeds 3..7 or --seeds 1,4,9") from None
+    if not seeds or min(seeds) < 0:
+        raise InputError(f"{text!r} names no seeds", "--seeds 10, --seeds 3..7 or --seeds 1,4,9")
+    return list(dict.fromkeys(seeds))

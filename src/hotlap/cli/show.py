@@ -1,0 +1,157 @@
+"""``hotlap show``: a recipe in full, its network and its cost, or its difference to another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hotlap.cli import options
+from hotlap.cli.output import print_json, stdout
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hotlap.engine.inspect import NetworkFacts
+    from hotlap.ladder import Step
+    from hotlap.recipe import Change, Recipe
+
+
+def show(
+    recipe: options.RecipeName,
+    diff: Annotated[str | None, typer.Option("--diff", metavar="OTHER", help="Show the changes from OTHER.")] = None,
+    set_: options.Set = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Show a recipe: every value, layers with shapes and parameters, FLOP; or what it changes against another."""
+    from hotlap import datasets
+    from hotlap.bench.session import resolve_recipe
+    from hotlap.engine.inspect import inspect_recipe
+    from hotlap.recipe import diff as diff_of
+
+    resolved = resolve_recipe(recipe, changes=options.changes(set_), data=data)
+    step = _rung_of(resolved)
+    if diff is not None:
+        other = resolve_recipe(diff)
+        changes = diff_of(other, resolved)
+        if json:
+            print_json({"from": other.name, "to": resolved.name, "changes": [_change_json(c) for c in changes]})
+        else:
+            _print_diff(stdout(), other, resolved, changes, step)
+        return
+    info = datasets.info(resolved.data.name, **resolved.data.options)
+    shape = (info.channels, *info.size)
+    facts = inspect_recipe(resolved, shape, info.classes, train_images=info.train, test_images=info.test)
+    if json:
+        document = {"recipe": resolved.to_dict(), "digest": resolved.digest, "network": facts.to_dict()}
+        if step is not None:
+            document["rung"] = _rung_json(step)
+        print_json(document)
+    else:
+        _print(stdout(), resolved, facts, shape, step)
+
+
+def flop_text(flop: float) -> str:
+    """Write a number of FLOP with its SI prefix."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if flop >= size:
+            return f"{flop / size:.3g} {prefix}FLOP"
+    return f"{flop:.0f} FLOP"
+
+
+def _rung_of(recipe: Recipe) -> Step | None:
+    from hotlap.ladder import ladders, resolve
+
+    return next((s for ladder in ladders().values() for s in resolve(ladder) if s.recipe == recipe), None)
+
+
+def _rung_json(step: Step) -> dict[str, Any]:
+    rung = step.rung
+    return {
+        "title": rung.title,
+        "parent": step.parent.name if step.parent else None,
+        "change": sorted(rung.change),
+        "retune": sorted(rung.retune),
+        "budget": sorted(rung.budget),
+        "why": rung.why,
+        "source": rung.source,
+        "published_time": rung.published.time,
+        "published_accuracy": rung.published.accuracy_text,
+        "deviation": rung.deviation,
+    }
+
+
+def _change_json(change: Change) -> dict[str, Any]:
+    from hotlap.recipe import plain
+
+    return {"path": change.path, "before": plain(change.before), "after": plain(change.after)}
+
+
+def _print_diff(
+    console: Console, other: Recipe, recipe: Recipe, changes: tuple[Change, ...], step: Step | None
+) -> None:
+    from rich import box
+    from rich.table import Table
+
+    if not changes:
+        console.print(f"{other.name} and {recipe.name} differ in nothing (digest {recipe.digest[:12]}).")
+        return
+    declared: dict[str, str] = {}
+    if step is not None and step.parent == other:
+        for kind in ("change", "retune", "budget"):
+            declared.update(dict.fromkeys(getattr(step.rung, kind), kind))
+    table = Table(box=box.SIMPLE_HEAD, title=f"{other.name} → {recipe.name}", title_justify="left")
+    for heading in ("", "key", "before", "after") if declared else ("key", "before", "after"):
+        table.add_column(heading, overflow="fold")
+    from hotlap.recipe import show_value
+
+    for change in changes:
+        row = [change.path, show_value(change.before), show_value(change.after)]
+        table.add_row(*([declared.get(change.path, ""), *row] if declared else row))
+    console.print(table)
+
+
+def _print(
+    console: Console, recipe: Recipe, facts: NetworkFacts, shape: tuple[int, int, int], step: Step | None
+) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from hotlap.recipe import paths, show_value
+
+    console.print(f"{recipe.name}  digest {recipe.digest[:12]}", style="bold")
+    if step is not None:
+        rung = step.rung
+        console.print(f"{rung.title}: {rung.why}.", soft_wrap=True)
+        console.print(f"Published: {rung.published.time}, {rung.published.accuracy_text} % ({rung.source}).")
+        if rung.deviation:
+            console.print(f"Differs from the source: {rung.deviation}.", soft_wrap=True)
+    if recipe.stop_at is not None:
+        console.print("† Stops on test accuracy: its accuracy is optimistic by construction.")
+    values = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    values.add_column("key")
+    values.add_column("value", overflow="fold")
+    for path, value in paths(recipe).items():
+        # A component's options follow it line by line; its own line needs the name only.
+        text = getattr(value, "name", None) or show_value(value)
+        if path != "name":
+            values.add_row(path, text)
+    console.print(values)
+    layers = Table(box=box.SIMPLE_HEAD, show_edge=False, title=f"input {_by(shape)}", title_justify="left")
+    for heading in ("layer", "kind", "output", "parameters", "forward FLOP"):
+        layers.add_column(heading, justify="right" if heading in ("parameters", "forward FLOP") else "left")
+    for layer in facts.layers:
+        cost = f"{layer.forward_flop:,}" if layer.forward_flop else ""
+        layers.add_row(layer.name, layer.kind, _by(layer.output), f"{layer.parameters:,}" if cost else "", cost)
+    console.print(layers)
+    console.print(
+        f"{facts.parameters:,} parameters; per image {flop_text(facts.forward_flop)} forward, "
+        f"{flop_text(facts.training_flop)} training; whole recipe "
+        f"{'at most ' if facts.bound else ''}{flop_text(facts.recipe_flop)}.",
+        soft_wrap=True,
+    )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

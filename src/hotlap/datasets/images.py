@@ -1,0 +1,146 @@
+"""Reads one image file of the user's into uint8 pixels, whatever its colour mode and size.
+
+Transparent pixels are laid on white; 16-bit grey is scaled by its full range, 65535; the orientation that a camera
+wrote into the file is applied; of an animation the first frame is read; colour profiles are ignored.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hotlap.datasets.base import Array
+from hotlap.datasets.decode import one_line
+from hotlap.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
+)
+RESIZE = ("refuse", "stretch", "crop", "pad")
+MAX_PIXELS = 64_000_000  # of one file; anything larger is a mistake or an attack in a set for small classifiers
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_ORIENTATION = 0x0112
+_GREY_MODES = ("1", "L", "LA", "La", "I")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What can be told about an image before its pixels are needed: (height, width) as shown, and if it is grey."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
+@contextmanager
+def _opened(path: Path, shown: str) -> Iterator[Image]:
+    """Open an image file; every failure inside becomes a DataError that names the file as ``shown``."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about odd metadata, which nobody can act on, and about sizes, which are checked below.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise DataError(
+                        f"{shown} is {image.height}x{image.width}, more than {MAX_PIXELS} pixels", "shrink or remove it"
+                    )
+                yield image
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{shown} has far more than {MAX_PIXELS} pixels", "shrink or remove it") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{shown} is not an image of a known format", "replace or remove it") from error
+    except Exception as error:  # Pillow raises many kinds for damaged files, down to struct.error and SyntaxError
+        raise DataError(f"{shown} cannot be read ({one_line(error)})", "replace or remove it") from error
+
+
+def read_header(path: Path, shown: str) -> Header:
+    """Size and colour of an image file; pixels are decoded only where nothing else tells.
+
+    Args:
+        path: the file.
+        shown: its name for errors.
+
+    Raises:
+        DataError: not an image, damaged, or far too large.
+    """
+    with _opened(path, shown) as image:
+        width, height = image.size
+        # Asking a PNG for its orientation may decode it; a square one need not be asked.
+        if width != height and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+            width, height = height, width
+        return Header((height, width), _is_grey(image))
+
+
+def _is_grey(image: Image) -> bool:
+    if image.mode in ("P", "PA"):  # a palette may hold greys only
+        pixels = np.asarray(image.convert("RGB"))
+        return bool((pixels == pixels[..., :1]).all())
+    return image.mode in _GREY_MODES or image.mode.startswith("I;16")
+
+
+def read_pixels(path: Path, shown: str, *, channels: int, size: tuple[int, int], resize: str) -> Array:
+    """Decode one image.
+
+    Args:
+        path: the file.
+        shown: its name for errors.
+        channels: 1 for grey (colours weighted as in ITU-R 601), 3 for RGB.
+        size: height and width of the result.
+        resize: how to get there: ``stretch`` changes the proportions, ``crop`` fills the frame and cuts what sticks
+            out evenly, ``pad`` fits inside and adds black evenly, ``refuse`` takes only this size. Bilinear, averaging
+            over all source pixels when shrinking.
+
+    Returns:
+        (channels, height, width) uint8.
+
+    Raises:
+        DataError: the file cannot be read, or has another size and ``resize`` is ``refuse``.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(path, shown) as file:
+        image: Image.Image = ImageOps.exif_transpose(file)
+        image = _plain(image, shown).convert("L" if channels == 1 else "RGB")
+        target = (size[1], size[0])
+        bilinear = Image.Resampling.BILINEAR
+        if image.size != target:
+            if resize == "stretch":
+                image = image.resize(target, bilinear)
+            elif resize == "crop":
+                image = ImageOps.fit(image, target, bilinear)
+            elif resize == "pad":
+                image = ImageOps.pad(image, target, bilinear, color=0)
+            else:
+                raise DataError(f"{shown} is {image.height}x{image.width}, not {size[0]}x{size[1]}")
+        pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _plain(image: Image, shown: str) -> Image:
+    """The image without transparency and with 8 bits per channel."""
+    from PIL import Image
+
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        wide: Any = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise DataError(f"{shown} holds values beyond 16 bits", "save it as 8-bit or 16-bit grey")
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise DataError(f"{shown} holds floating-point values, whose range is unknown", "save it as 8-bit grey")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image

@@ -1,0 +1,182 @@
+"""Comparisons of two sets of figures: how far apart, with what interval, and how many more runs would settle it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hotlap.errors import InputError
+from hotlap.stats.intervals import CONFIDENCE, Interval, median_interval
+
+POWER = 0.8
+"""Chance with which ``runs_to_resolve`` runs find a difference of the size measured."""
+
+MEDIAN_INEFFICIENCY = math.pi / 2
+"""Variance of the median over that of the mean, for normal data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanDifference:
+    """Difference of two means, ``b - a``, in the unit of the values.
+
+    Attributes:
+        ci95: Welch's 95 % interval of the difference; None unless both sides have two values.
+        p: two-sided p-value of "there is no difference" (Welch's t-test); None as ``ci95``.
+        runs_needed: runs on each side with which a difference of this size would be resolved (p < 0.05) with 80 %
+            chance; None where ``ci95`` is None or the difference is zero.
+    """
+
+    mean_a: float
+    mean_b: float
+    n_a: int
+    n_b: int
+    difference: float
+    ci95: Interval | None
+    p: float | None
+    runs_needed: int | None
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the 95 % interval leaves out zero."""
+        return self.ci95 is not None and not self.ci95[0] <= 0 <= self.ci95[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeRatio:
+    """Ratio of two times, ``a / b``: by what factor b is faster than a.
+
+    Attributes:
+        ratio: median of the pairs' ratios, taken in logarithms, so that swapping the sides gives the reciprocal.
+        ci95: 95 % interval of ``ratio`` over pairs, by ``median_interval``; None for fewer than three pairs, and below
+            six pairs their range, which covers less than 95 %.
+        pairs: how many pairs.
+        pairs_needed: pairs with which a ratio of this size would be resolved from 1 with 80 % chance; None for fewer
+            than three pairs or a ratio of exactly 1.
+    """
+
+    ratio: float
+    ci95: Interval | None
+    pairs: int
+    pairs_needed: int | None
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the 95 % interval leaves out 1."""
+        return self.ci95 is not None and not self.ci95[0] <= 1 <= self.ci95[1]
+
+
+def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
+    """Compare two means without assuming equal variances (Welch).
+
+    Args:
+        a: values of the baseline, e.g. accuracies.
+        b: values of the candidate, in the same unit.
+
+    Raises:
+        InputError: a side is empty.
+    """
+    if not a or not b:
+        raise InputError("a comparison needs runs on both sides", "make some with: hotlap compare A B --runs 10")
+    mean_a, mean_b = float(statistics.mean(a)), float(statistics.mean(b))
+    difference = mean_b - mean_a
+    ci95: Interval | None = None
+    p: float | None = None
+    needed: int | None = None
+    if len(a) >= 2 and len(b) >= 2:
+        error_a, error_b = statistics.stdev(a) / math.sqrt(len(a)), statistics.stdev(b) / math.sqrt(len(b))
+        error = math.hypot(error_a, error_b)
+        if error == 0:
+            ci95, p = (difference, difference), float(difference == 0)
+        else:
+            ci95, p = _welch(difference, error, error_a, len(a), error_b, len(b))
+        if difference != 0:
+            needed = runs_to_resolve(difference, math.sqrt((statistics.variance(a) + statistics.variance(b)) / 2))
+    return MeanDifference(
+        mean_a=mean_a,
+        mean_b=mean_b,
+        n_a=len(a),
+        n_b=len(b),
+        difference=difference,
+        ci95=ci95,
+        p=p,
+        runs_needed=needed,
+    )
+
+
+def _welch(
+    difference: float, error: float, error_a: float, n_a: int, error_b: float, n_b: int
+) -> tuple[Interval, float]:
+    """Interval and two-sided p; written on summary figures because scipy's test warns when one side is constant."""
+    from scipy import stats
+
+    # Welch–Satterthwaite, on shares of the total so that tiny deviations do not underflow in the fourth power.
+    share_a, share_b = (error_a / error) ** 2, (error_b / error) ** 2
+    freedom = 1 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))
+    low, high = stats.t.interval(CONFIDENCE, freedom, loc=difference, scale=error)
+    return (float(low), float(high)), float(2 * stats.t.sf(abs(difference) / error, freedom))
+
+
+def time_ratio(a: Sequence[float], b: Sequence[float]) -> TimeRatio:
+    """Compare times measured alternately, so that what slows the machine for a while slows both sides.
+
+    Args:
+        a: seconds of the baseline; ``a[i]`` and ``b[i]`` ran next to each other.
+        b: seconds of the candidate.
+
+    Raises:
+        InputError: the sides differ in length or are empty, or a time is not positive and finite.
+    """
+    if len(a) != len(b) or not a:
+        raise InputError(f"times are compared in pairs, not {len(a)} with {len(b)}", "interleave with: hotlap compare")
+    if not all(0 < time < math.inf for time in (*a, *b)):
+        raise InputError("a time to compare must be positive and finite")
+    logs = [math.log(x) - math.log(y) for x, y in zip(a, b, strict=True)]
+    centre = statistics.median(logs)
+    ci95: Interval | None = None
+    needed: int | None = None
+    if (bounds := median_interval(logs)) is not None:
+        ci95 = math.exp(bounds[0]), math.exp(bounds[1])
+        if centre != 0:
+            spread = statistics.stdev(logs) * math.sqrt(MEDIAN_INEFFICIENCY)
+            needed = _fewest(centre, spread, sides=1)
+    return TimeRatio(ratio=math.exp(centre), ci95=ci95, pairs=len(logs), pairs_needed=needed)
+
+
+def runs_to_resolve(difference: float, deviation: float, *, power: float = POWER) -> int | None:
+    """Runs needed on each side so that a difference of means is found (two-sided p < 0.05).
+
+    Args:
+        difference: true difference to find, in any unit.
+        deviation: standard deviation of one run, on either side, in the same unit.
+        power: chance of finding it, in (0, 1).
+
+    Returns:
+        At least 2; None for a difference of zero, which no number of runs resolves.
+    """
+    return None if difference == 0 else _fewest(difference, deviation, sides=2, power=power)
+
+
+def _fewest(difference: float, deviation: float, *, sides: int, power: float = POWER) -> int:
+    """Smallest n per side at which a t-test of one or two samples has the power asked for."""
+    if deviation == 0:
+        return 2
+    from scipy import stats
+
+    effect = abs(difference) / deviation / math.sqrt(sides)
+
+    def enough(n: int) -> bool:
+        freedom = sides * (n - 1)
+        critical = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+        # SciPy gives nan where the effect dwarfs the deviation; the power is 1 there.
+        return not stats.nct.sf(critical, freedom, effect * math.sqrt(n)) < power
+
+    # The normal approximation is a lower bound that the t-test exceeds by a few runs.
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(power)
+    n = max(2, math.ceil((z / effect) ** 2))
+    if n > 10_000:  # there the two agree to far better than anyone can use
+        return n
+    while not enough(n):
+        n += 1
+    return n

@@ -1,0 +1,93 @@
+"""The figures of a set of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hotlap.errors import InputError
+from hotlap.result import PHASES, Run, Summary
+from hotlap.stats.intervals import (
+    mean,
+    mean_interval,
+    mean_lower_bound,
+    median,
+    median_interval,
+    p_mean_below,
+    standard_deviation,
+)
+
+MachineKey = tuple[str, int, str]
+"""Device, threads, backend: what two times must share before they may be pooled."""
+
+
+def machine_key(run: Run) -> MachineKey:
+    """Return what a run's times may be pooled by."""
+    return run.device, run.environment.threads, run.backend
+
+
+def group_runs(runs: Iterable[Run]) -> list[list[Run]]:
+    """Split runs into sets that ``summarise`` takes: one recipe, one device, one thread count, one backend.
+
+    Returns:
+        The sets in the order of their first run; runs keep their order.
+    """
+    groups: dict[tuple[str, MachineKey], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.recipe.digest, machine_key(run)), []).append(run)
+    return list(groups.values())
+
+
+def summarise(runs: Sequence[Run]) -> Summary:
+    """Summarise runs of one recipe on one machine.
+
+    Accuracies come from finished runs; a failed run counts as missing the target. Times are the finished runs'
+    too, whether or not they had the machine to themselves: ``timing_valid`` says if they may be claimed. The target
+    is the newest run's, for a recipe's target is not part of its digest and may have moved.
+
+    Raises:
+        InputError: no runs, runs of several recipes, or of several devices, thread counts or backends.
+    """
+    if not runs:
+        raise InputError("there are no runs to summarise", "make some with: hotlap train RECIPE --runs 10")
+    if len(digests := {run.recipe.digest for run in runs}) > 1:
+        raise InputError(f"a summary takes runs of one recipe, these are of {len(digests)}", "group them by digest")
+    if len(machines := sorted({machine_key(run) for run in runs})) > 1:
+        named = "; ".join(f"{device}, {threads} threads, {backend}" for device, threads, backend in machines)
+        raise InputError(f"times of different machines cannot be pooled: {named}", "filter by device and threads")
+    newest = runs[-1]
+    target = newest.recipe.target
+    device, threads, backend = machines[0]
+    done = [run for run in runs if run.status == "done" and run.accuracy is not None]
+    accuracies = [run.accuracy for run in done if run.accuracy is not None]
+    times = [run.certified_s for run in done]
+    reached = sum(target is None or accuracy >= target for accuracy in accuracies)
+    return Summary(
+        recipe=newest.recipe.name,
+        digest=newest.recipe.digest,
+        n=len(done),
+        failed=len(runs) - len(done),
+        target=target,
+        accuracy_mean=mean(accuracies),
+        accuracy_std=standard_deviation(accuracies),
+        accuracy_ci95=mean_interval(accuracies),
+        accuracy_lower95=mean_lower_bound(accuracies),
+        p_below_target=None if target is None else p_mean_below(accuracies, target),
+        reached_share=reached / len(runs),
+        certified_s_median=median(times),
+        certified_s_ci95=median_interval(times),
+        phases_s=_median_phases(done),
+        epochs_median=median([run.epochs_run for run in done]),
+        device=device,
+        threads=threads,
+        backend=backend,
+        timing_valid=all(run.timing_valid for run in runs),
+        stops_on_test=newest.recipe.stop_at is not None,
+    )
+
+
+def _median_phases(runs: Sequence[Run]) -> dict[str, float]:
+    """Median seconds of each phase; empty without runs."""
+    if not runs:
+        return {}
+    names = dict.fromkeys((*PHASES, *(name for run in runs for name in run.phases)))
+    return {name: median([run.phases.get(name, 0.0) for run in runs]) or 0.0 for name in names}

@@ -1,0 +1,337 @@
+"""Runs in an SQLite file that only grows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TextIO
+
+from hotlap.errors import HotlapError, StoreError
+from hotlap.recipe import Recipe
+from hotlap.result import Run
+from hotlap.store import rows
+from hotlap.store.schema import migrate, read_version
+
+_ELSEWHERE = "set HOTLAP_STORE or --store to another file"
+
+
+def default_path() -> Path:
+    """Path of the user's store: ``HOTLAP_STORE``, else ``runs.sqlite`` in the user's data directory."""
+    if named := os.environ.get("HOTLAP_STORE"):
+        return Path(named).expanduser()
+    from platformdirs import user_data_dir
+
+    return Path(user_data_dir("hotlap", appauthor=False)) / "runs.sqlite"
+
+
+class Store:
+    """An append-only store of runs; one SQLite file, safe for several processes and threads at once.
+
+    A run that ``add`` returned from is on the disk: it survives a killed process and a power cut. Open a store in the
+    process that uses it; one that crosses a fork refuses to work, for SQLite's locks do not cross with it.
+
+    Args:
+        path: the SQLite file; ``default_path()`` when None.
+        create: make the file and its directory when there are none.
+
+    Raises:
+        StoreError: the file cannot be made or opened, or is no run store, or a newer hotlap wrote it.
+    """
+
+    busy_timeout_s: float = 30.0
+    """How long to wait for another process that writes."""
+
+    def __init__(self, path: Path | None = None, *, create: bool = True) -> None:
+        self.path = (default_path() if path is None else Path(path)).expanduser()
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        if not create and not self.path.exists():
+            raise StoreError(f"there is no run store at {self.path}", "make a run with: hotlap train RECIPE")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot create {self.path.parent} for the run store: {error.strerror}", _ELSEWHERE
+            ) from None
+        with self._explained():
+            self._db: sqlite3.Connection | None = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=self.busy_timeout_s, isolation_level=None, check_same_thread=False)
+        try:
+            read_version(db, self.path)  # before anything is written: the file may be somebody else's
+            _use_wal(db, self.busy_timeout_s)
+            db.execute("PRAGMA synchronous = FULL")  # a commit waits for the disk, also in WAL mode
+            migrate(db, self.path)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def add(self, run: Run) -> None:
+        """Store a run, in one transaction; on return it is on the disk.
+
+        Raises:
+            StoreError: a run of this id is stored already, or the file cannot be written.
+        """
+        document = run.to_dict()
+        try:
+            text = json.dumps(document, allow_nan=False)
+            started_at = _utc(run.started_at)
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"run {run.id} cannot be stored: {error}") from None
+        values = {
+            "id": run.id,
+            "recipe_name": run.recipe.name,
+            "digest": document["digest"],
+            "seed": run.seed,
+            "status": run.status,
+            "accuracy": run.accuracy,
+            "certified_s": run.certified_s,
+            "device": run.device,
+            "threads": run.environment.threads,
+            "backend": run.backend,
+            "timing_valid": int(run.timing_valid),
+            "started_at": started_at,
+            "document": text,
+        }
+        names = ", ".join(values)
+        marks = ", ".join(f":{name}" for name in values)
+        with self._connection() as db:
+            try:
+                db.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", values)
+            except sqlite3.IntegrityError as error:
+                raise StoreError(f"run {run.id} cannot be added to {self.path}: {error}") from error
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def runs(
+        self,
+        *,
+        recipe: str | None = None,
+        digest: str | None = None,
+        seed: int | None = None,
+        status: Literal["done", "failed"] | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        timing_valid: bool | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Read runs that meet every condition given, oldest first.
+
+        Args:
+            recipe: glob over recipe names, e.g. ``mnist/*``; case counts.
+            digest: a recipe's digest or how it begins.
+            seed: seed of the run.
+            status: ``done`` or ``failed``.
+            device: as in ``Run.device``.
+            threads: as in ``Run.environment``.
+            timing_valid: whether the run had the machine to itself.
+            since: date or time in ISO 8601, e.g. ``2026-01-31``; UTC unless it says otherwise.
+            limit: keep this many of the newest.
+
+        Raises:
+            StoreError: the file cannot be read, or ``since`` or ``limit`` makes no sense.
+        """
+        where: dict[str, Any] = {}
+        if recipe is not None:
+            where["recipe_name GLOB ?"] = recipe
+        if digest is not None:
+            where["substr(digest, 1, length(?)) = ?"] = digest.lower()
+        for column, value in (("seed", seed), ("status", status), ("device", device), ("threads", threads)):
+            if value is not None:
+                where[f"{column} = ?"] = value
+        if timing_valid is not None:
+            where["timing_valid = ?"] = int(timing_valid)
+        if since is not None:
+            try:
+                where["started_at >= ?"] = _utc(since)
+            except ValueError:
+                raise StoreError(f"{since!r} is not a date or time", "write it as 2026-01-31") from None
+        if limit is not None and limit < 0:
+            raise StoreError(f"limit must not be negative, not {limit}")
+        return self._select(where, newest=limit)
+
+    def finished_seeds(self, digest: str, *, device: str, threads: int, backend: str) -> dict[int, Run]:
+        """Read the finished runs of one recipe on one kind of machine, to go on where an earlier session stopped.
+
+        Args:
+            digest: the recipe's whole digest.
+            device: as in ``Run.device``.
+            threads: as in ``Run.environment``.
+            backend: as in ``Run.backend``.
+
+        Returns:
+            The earliest ``done`` run of each seed, by seed.
+        """
+        where = {
+            "digest = ?": digest,
+            "device = ?": device,
+            "threads = ?": threads,
+            "backend = ?": backend,
+            "status = ?": "done",
+        }
+        finished: dict[int, Run] = {}
+        for run in self._select(where):
+            finished.setdefault(run.seed, run)
+        return dict(sorted(finished.items()))
+
+    def run(self, id_prefix: str) -> Run:
+        """Read the one run whose id begins with ``id_prefix``.
+
+        Raises:
+            StoreError: no run or several begin so; then some are named.
+        """
+        found = self._select({"substr(id, 1, length(?)) = ?": id_prefix.lower()}, newest=6) if id_prefix else []
+        if not found:
+            raise StoreError(f"no stored run has an id that begins with {id_prefix!r}", "see them: hotlap runs")
+        exact = [run for run in found if run.id == id_prefix.lower()]
+        if len(found) > 1 and not exact:
+            named = ", ".join(
+                f"{run.id[: len(id_prefix) + 8]} ({run.recipe.name}, seed {run.seed})" for run in found[:5]
+            )
+            more = " and more" if len(found) > 5 else ""
+            raise StoreError(f"several runs begin with {id_prefix!r}: {named}{more}", "write more of the id")
+        return (exact or found)[0]
+
+    def __len__(self) -> int:
+        with self._connection() as db:
+            return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])
+
+    def export_csv(self, runs: Sequence[Run], file: str | Path | TextIO) -> None:
+        """Write runs as CSV, one line per run, times in seconds.
+
+        Raises:
+            InputError: the path cannot be written.
+        """
+        rows.write_csv(runs, file)
+
+    def _select(self, where: dict[str, Any], *, newest: int | None = None) -> list[Run]:
+        values: list[Any] = []
+        for condition, value in where.items():
+            values += [value] * condition.count("?")
+        condition = " AND ".join(where) or "1"
+        limit = "" if newest is None else f"LIMIT {int(newest)}"
+        query = f"SELECT id, document FROM runs WHERE {condition} ORDER BY started_at DESC, seq DESC {limit}"
+        with self._connection() as db:
+            stored = db.execute(query, values).fetchall()
+        recipes: dict[str, Recipe] = {}
+        return [_decode(name, document, recipes) for name, document in reversed(stored)]
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the file; a closed store refuses to work. Closing twice is harmless."""
+        with self._lock:
+            if self._db is not None and self._pid == os.getpid():
+                self._db.close()
+            self._db = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection to one thread at a time."""
+        with self._lock:
+            if self._pid != os.getpid():
+                raise StoreError("this store was opened in another process", "open a Store of its own in each process")
+            if self._db is None:
+                raise StoreError(f"the run store {self.path} is closed", "open it again with Store(path)")
+            with self._explained():
+                yield self._db
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _explain(error, self.path, self.busy_timeout_s) from error
+
+
+def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:
+    """Switch to write-ahead logging, where readers do not wait for a writer.
+
+    SQLite does not apply its busy timeout to this switch, so that two processes that make a store at once would fail.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _utc(moment: str) -> str:
+    """Normalise an ISO 8601 date or time to UTC, so that text order is time order."""
+    parsed = datetime.fromisoformat(moment)
+    parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    return parsed.isoformat(timespec="microseconds")
+
+
+def _decode(name: str, text: str, recipes: dict[str, Recipe]) -> Run:
+    """Read one stored document; a damaged one is named rather than left out in silence."""
+    try:
+        document = json.loads(text)
+        key = json.dumps(document["recipe"], sort_keys=True)
+        if key not in recipes:  # checking a recipe costs more than the rest, and most runs share one
+            recipes[key] = Recipe.from_dict(document["recipe"])
+        return Run.from_dict({**document, "recipe": recipes[key]})
+    except (HotlapError, ValueError, TypeError, KeyError) as error:
+        cause = error.cause if isinstance(error, HotlapError) else f"{type(error).__name__}: {error}"
+        raise StoreError(
+            f"stored run {name} cannot be read: {cause}", "upgrade hotlap, or use another store"
+        ) from error
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _explain(error: sqlite3.Error, path: Path, waited_s: float) -> StoreError:
+    """Name the cause and the next command."""
+    match _primary_code(error):
+        case sqlite3.SQLITE_NOTADB:
+            return StoreError(f"{path} is not a run store (not an SQLite database)", _ELSEWHERE)
+        case sqlite3.SQLITE_CORRUPT:
+            return StoreError(
+                f"the run store {path} is damaged ({error})",
+                f"save what can be read: sqlite3 {shlex.quote(str(path))} .recover | sqlite3 recovered.sqlite",
+            )
+        case sqlite3.SQLITE_FULL:
+            return StoreError(f"the disk that holds the run store {path} is full", f"free some space, or {_ELSEWHERE}")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreError(
+                f"the run store {path} was locked by another process for {waited_s:g} s",
+                f"wait for it or end it, or {_ELSEWHERE}",
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return StoreError(f"the run store {path} cannot be opened for writing ({error})", _ELSEWHERE)
+        case sqlite3.SQLITE_CONSTRAINT:
+            return StoreError(f"the run store {path} refused a change: {error}")
+        case _:
+            return StoreError(f"the run store {path} failed: {error}", _ELSEWHERE)

@@ -1,0 +1,289 @@
+"""The command line as its users meet it: exit status, stdout, stderr."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hotlap import cli
+from hotlap.store import Store
+from tiny import tiny
+
+
+class Result:
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def json(self):  # type: ignore[no-untyped-def]
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def hotlap(capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def run(*arguments: object) -> Result:
+        status = cli.run([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.json"
+    path.write_text(tiny().to_json())
+    return path
+
+
+SYNTHETIC_28 = (
+    'data={"name":"synthetic","train":300,"test":100,"size":28,"channels":1,"classes":10,"seed":0,"noise":0.2}'
+)
+
+SUMMARY_KEYS = {
+    *("recipe", "digest", "n", "target", "accuracy_mean", "accuracy_std", "accuracy_ci95", "reached_share"),
+    *("certified_s_median", "certified_s_ci95", "phases_s", "device", "threads", "backend", "timing_valid"),
+}
+
+
+def test_train_reports_and_stores(hotlap, recipe: Path, own_store: Path) -> None:  # type: ignore[no-untyped-def]
+    done = hotlap("train", recipe, "--seeds", "2")
+    assert done.status == 0
+    assert "Certified time = prepare" in done.out
+    assert str(own_store) in done.out.replace("\n", "")
+    assert "seed 1" in done.err
+    with Store() as store:
+        assert [run.seed for run in store.runs()] == [0, 1]
+
+
+def test_train_json_is_one_document(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
+    done = hotlap("train", recipe, "--seeds", "3..4", "--json", "--set", "epochs=1", "--threads", "1")
+    assert done.status == 0
+    assert done.err == ""
+    assert done.json.keys() >= SUMMARY_KEYS
+    assert done.json["threads"] == 1
+    assert 0 <= done.json["accuracy_mean"] <= 1
+    assert [run["seed"] for run in done.json["runs"]] == [3, 4]
+
+
+def test_train_says_when_the_target_is_missed(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
+    assert hotlap("train", recipe, "--target", "0.2").status == 0
+    assert hotlap("train", recipe, "--set", "optimizer.lr=1e-9", "--target", "0.99").status == 1
+    assert hotlap("train", recipe, "--set", "optimizer.lr=1e-9", "--target", "0.99", "--seeds", "3").status == 1
+    failed = hotlap("train", recipe, "--set", "optimizer.lr=1e30")
+    assert failed.status == 1
+    assert "seed 0 failed: the loss stopped being a finite number" in failed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "mnist/9"], "hotlap: unknown recipe 'mnist/9' → did you mean"),
+        (["train", "nothing.json"], "cannot read the recipe"),
+        (["train", "mnist", "--set", "optimizer.lrr=1"], "did you mean 'optimizer.lr'"),
+        (["train", "mnist", "--set", "batch_size"], "--set takes path=value"),
+        (["train", "mnist", "--set", "batch_size=many"], "takes a whole number, not many"),
+        (["train", "mnist", "--target", "99"], "target is an accuracy between 0 and 1"),
+        (["train", "mnist", "--seeds", "0"], "names no seeds"),
+        (["train", "mnist", "--seeds", "x"], "no choice of seeds"),
+        (["train", "mnist", "--device", "cuda:55"], "use --device cpu"),
+        (["train", "mnist", "--precision", "fp64"], "unknown engine.precision 'fp64'"),
+        (["train", "mnist", "--threads", "0"], "--threads"),
+        (["train", "mnist", "--data", "/nowhere"], "no data set at '/nowhere'"),
+        (["train"], "hotlap train --help"),
+        (["train", "mnist", "--sed", "1"], "No such option"),
+        (["ladder", "mnits"], "did you mean 'mnist'"),
+        (["ladder", "mnist", "--rungs", "9"], "has rungs 0..8"),
+        (["ladder", "mnist", "--max-minutes", "-1"], "must be positive"),
+        (["compare", "mnist"], "nothing to compare with"),
+        (["compare", "mnist", "mnist/8-final"], "are one recipe"),
+        (["show", "mnist", "--diff", "mnist/77"], "unknown recipe"),
+        (["data", "info", "nope"], "no data set at 'nope'"),
+        (["data", "fetch", "mnits"], "did you mean 'mnist'"),
+        (["runs", "--json", "--csv"], "exclude each other"),
+        (["runs", "--store", "/nowhere/at/all.sqlite"], "/nowhere/at/all.sqlite"),
+        (["dance"], "No such command 'dance'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_status_2(hotlap, arguments: list[str], message: str) -> None:  # type: ignore[no-untyped-def]
+    done = hotlap(*arguments)
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.startswith("hotlap: ")
+    assert done.err.count("\n") == 1
+    assert message in done.err
+    assert "→" in done.err or "Traceback" not in done.err
+
+
+def test_debug_shows_where_an_error_comes_from() -> None:
+    from hotlap.errors import InputError
+
+    with pytest.raises(InputError):
+        cli.run(["train", "mnist/9", "--debug"])
+
+
+def test_unexpected_errors_are_one_line_too(hotlap, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    from hotlap.bench import session
+
+    def explode(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(session, "train_once", explode)
+    done = hotlap("train", recipe)
+    assert (done.status, done.out) == (70, "")
+    assert "unexpected ZeroDivisionError: oops → repeat with --debug" in done.err
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "/some/file")
+
+    monkeypatch.setattr(session, "train_once", full)
+    done = hotlap("train", recipe)
+    assert done.status == 2
+    assert "No space left on device (/some/file)" in done.err
+
+
+def test_help_and_version(hotlap) -> None:  # type: ignore[no-untyped-def]
+    assert "train" in hotlap("--help").out
+    for verb in ("train", "ladder", "compare", "show", "list", "runs", "data"):
+        assert "--json" in hotlap(verb, "--help").out or verb == "data"
+    assert hotlap("--version").out.startswith("hotlap 0.")
+
+
+def test_show(hotlap) -> None:  # type: ignore[no-untyped-def]
+    shown = hotlap("show", "mnist/8-final")
+    assert shown.status == 0
+    for text in ("optimizer.betas", "(0.7, 0.9)", "24×24×24", "215,194 parameters", "2.49 MFLOP forward", "0.762 s"):
+        assert text in shown.out
+    document = hotlap("show", "mnist/8-final", "--json").json
+    assert document["network"]["parameters"] == 215_194
+    assert document["rung"]["parent"] == "mnist/7-narrower"
+    changed = hotlap("show", "mnist/8-final", "--set", "model.hidden=[64]", "--json").json
+    assert changed["network"]["parameters"] < 215_194
+    assert "rung" not in changed
+    assert "at most" in hotlap("show", "mnist/1-early-stopping").out
+
+
+def test_show_diff(hotlap) -> None:  # type: ignore[no-untyped-def]
+    shown = hotlap("show", "mnist/8-final", "--diff", "mnist/7-narrower")
+    for text in ("change   model.kernels", "retune", "adadelta", "budget   epochs"):
+        assert text in shown.out
+    changes = hotlap("show", "mnist/8-final", "--diff", "mnist/7-narrower", "--json").json["changes"]
+    assert {"path": "epochs", "before": 2.0, "after": 1.0} in changes
+    assert "differ in nothing" in hotlap("show", "mnist", "--diff", "mnist/8-final").out
+    assert "change" not in hotlap("show", "mnist/8-final", "--diff", "mnist/5-one-cycle").out.split("after")[1]
+
+
+def test_list(hotlap) -> None:  # type: ignore[no-untyped-def]
+    assert "mnist/8-final (= mnist)" in hotlap("list").out
+    ladders = hotlap("list", "--json").json
+    assert len(next(lad for lad in ladders if lad["ladder"] == "mnist")["recipes"]) == 9
+
+
+def test_ladder_measures_resumes_and_records(hotlap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    arguments = ("ladder", "mnist", "--rungs", "7,8", "--seeds", "2", "--set", SYNTHETIC_28, "--set", "epochs=1")
+    first = hotlap(*arguments, "--plot", tmp_path / "plot")
+    assert first.status == 0
+    assert first.err.count("seed 0: ") == 2
+    assert "narrower" in first.out
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+    assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
+    again = hotlap(*arguments, "--json")
+    assert again.err == ""
+    assert [row["summary"]["n"] for row in again.json["rows"]] == [2, 2]
+    assert again.json["todo"] == 0
+    with Store() as store:
+        assert len(store.runs()) == 4
+    assert "4 runs are stored already, 0 to do" in hotlap(*arguments).err
+    refused = hotlap(*arguments, "--record", tmp_path / "record")
+    assert refused.status == 2
+    assert "no record of the ladder" in refused.err
+    limited = hotlap(*arguments, "--fresh", "--max-minutes", "0.0000001")
+    assert limited.status == 0
+
+
+def test_compare(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
+    arguments = ("compare", recipe, "--set", "optimizer.lr=1e-9", "--seeds", "3")
+    done = hotlap(*arguments)
+    assert done.status == 0
+    assert "against tiny: accuracy -" in done.out
+    document = hotlap(*arguments, "--json").json
+    assert document["a"].keys() >= SUMMARY_KEYS
+    assert document["accuracy"]["difference"] < 0
+    assert document["time_ratio"]["pairs"] == 3
+    failed = hotlap("compare", recipe, "--set", "optimizer.lr=1e30", "--seeds", "1")
+    assert failed.status == 2
+    assert "nothing to compare" in failed.err
+
+
+def test_runs(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
+    hotlap("train", recipe, "--seeds", "2", "-q")
+    hotlap("train", recipe, "--seeds", "1", "-q")
+    hotlap("train", recipe, "--set", "optimizer.lr=1e30", "-q")
+    assert "tiny" in hotlap("runs").out
+    assert [run["seed"] for run in hotlap("runs", "tiny", "--json").json] == [0, 1, 0]
+    assert [run["status"] for run in hotlap("runs", "--status", "failed", "--json").json] == ["failed"]
+    rows = list(csv.DictReader(io.StringIO(hotlap("runs", "--csv").out)))
+    assert [row["seed"] for row in rows] == ["0", "1", "0", "0"]
+    # The repeated seed is no third observation.
+    assert hotlap("runs", "tiny", "--summary", "--json").json[0]["n"] == 2
+    assert "n = 2" in hotlap("runs", "tiny", "--summary").out
+    assert "No such runs" in hotlap("runs", "nothing*").out
+    assert len(hotlap("runs", "--limit", "1", "--json").json) == 1
+
+
+def test_data(hotlap) -> None:  # type: ignore[no-untyped-def]
+    listed = hotlap("data", "list").out
+    assert "mnist" in listed
+    assert "60,000" in listed
+    assert {d["name"] for d in hotlap("data", "list", "--json").json["published"]} >= {"mnist", "cifar10"}
+    info = hotlap("data", "info", "synthetic", "-o", "classes=3", "-o", "size=9", "--json").json
+    assert (info["classes"], info["size"]) == (3, [9, 9])
+    assert "3 classes" in hotlap("data", "info", "synthetic", "-o", "classes=3").out
+    assert hotlap("data", "info", "synthetic", "-o", "size").status == 2
+    assert "did you mean 'size'" in hotlap("data", "info", "synthetic", "-o", "sise=3").err
+
+
+def test_data_of_published_sets(hotlap, mnist) -> None:  # type: ignore[no-untyped-def]
+    assert hotlap("data", "verify", "mnist").status == 0
+    assert hotlap("data", "verify", "mnist", "--json").json["name"] == "mnist"
+    assert "mean (0.1307), std (0.3081)" in hotlap("data", "info", "mnist").out
+    assert hotlap("data", "fetch", "mnist", "--json").json[0]["name"] == "mnist"
+    assert "its SHA-256 is right" in hotlap("data", "fetch", "mnist").err
+
+
+def test_interrupting_keeps_what_is_finished_and_exits_130(tmp_path: Path, own_store: Path) -> None:
+    """A real Ctrl-C, in a process of its own, in the middle of the second run."""
+    recipe = tmp_path / "long.json"
+    recipe.write_text(tiny(epochs=40.0).to_json())
+    environment = {**os.environ, "HOTLAP_STORE": str(own_store)}
+    command = [sys.executable, "-c", "from hotlap.cli import main; main()", "train", str(recipe), "--seeds", "1000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    assert "seed 0: " in process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "runs are finished and stored" in err
+    assert out == ""
+    with Store() as store:
+        stored = store.runs()
+    assert stored
+    assert [run.seed for run in stored] == list(range(len(stored)))
+
+
+def test_a_reader_that_goes_away_is_no_error(recipe: Path, own_store: Path) -> None:
+    command = f"{sys.executable} -c 'from hotlap.cli import main; main()' list | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

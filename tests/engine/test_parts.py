@@ -1,0 +1,186 @@
+"""The engine's smaller parts: streams, devices, normalisation, evaluation, environment, contention, inspection."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hotlap import datasets
+from hotlap.datasets.base import image_data
+from hotlap.engine import contention, environment
+from hotlap.engine.devices import choose_device, use_threads
+from hotlap.engine.evaluate import evaluate
+from hotlap.engine.feed import make_feed, normalisation
+from hotlap.engine.inspect import inspect_recipe
+from hotlap.engine.network import initialise
+from hotlap.engine.seeding import Streams
+from hotlap.errors import InputError
+from hotlap.ladder import get_recipe
+from hotlap.models import MODELS
+from tiny import tiny
+
+CPU = torch.device("cpu")
+
+
+def test_streams_differ_from_each_other_and_between_seeds() -> None:
+    seen = [
+        stream for seed in range(200) for s in [Streams.of(seed)] for stream in (s.init, s.order, s.augment, s.noise)
+    ]
+    assert len(set(seen)) == len(seen)
+    assert Streams.of(7) == Streams.of(7)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda")
+    for name in ("tpu", "cuda:99", "meta"):
+        with pytest.raises(InputError, match="--device"):
+            choose_device(name)
+
+
+def test_threads_are_set_for_the_block_only() -> None:
+    before = torch.get_num_threads()
+    with use_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(InputError, match="at least 1"), use_threads(0):
+        pass
+
+
+def test_normalised_pixels_have_mean_zero_and_spread_one() -> None:
+    recipe = tiny(data__channels=3, feed__shuffle="once")
+    data = datasets.load("synthetic", **recipe.data.options)
+    feed = make_feed(recipe, data, Streams.of(0), CPU)
+    images = torch.cat([x for x, _ in feed.epoch()])
+    assert images.shape == (512, 3, 12, 12)
+    assert images.mean((0, 2, 3)) == pytest.approx(torch.zeros(3), abs=1e-5)
+    assert images.std((0, 2, 3), correction=0) == pytest.approx(torch.ones(3), abs=1e-4)
+
+
+def test_a_constant_channel_is_divided_by_one() -> None:
+    x = np.full((8, 1, 4, 4), 255, np.uint8)
+    y = np.arange(8, dtype=np.uint8) % 2
+    data = image_data("flat", {"x_train": x, "y_train": y, "x_test": x, "y_test": y}, ["a", "b"])
+    assert normalisation(tiny(), data) == ((1.0,), (1.0,))
+
+
+@pytest.mark.parametrize("loading", ["device", "per-image"])
+@pytest.mark.parametrize("shuffle", ["every-epoch", "once"])
+def test_an_epoch_shows_every_image_once_with_its_label(loading: str, shuffle: str) -> None:
+    recipe = tiny(feed__loading=loading, feed__shuffle=shuffle, feed__mean=(0.0,), feed__std=(1 / 255,), batch_size=100)
+    data = datasets.load("synthetic", **recipe.data.options)
+    # Each image carries its own index in two pixels, so that images and labels can be matched after shuffling.
+    x = data.x_train.copy()
+    x[:, 0, 0, 0], x[:, 0, 0, 1] = np.arange(len(x)) % 256, np.arange(len(x)) // 256
+    arrays = {**data.arrays, "x_train": x}
+    feed = make_feed(recipe, image_data("marked", arrays, data.class_names), Streams.of(3), CPU)
+    orders = []
+    for _ in range(2):
+        index, labels = [], []
+        for images, y in feed.epoch():
+            index += (images[:, 0, 0, 0] + 256 * images[:, 0, 0, 1]).round().int().tolist()
+            labels += y.tolist()
+        assert sorted(index) == list(range(len(x)))
+        assert labels == data.y_train[index].tolist()
+        orders.append(index)
+    assert orders[0] != sorted(orders[0])
+    assert (orders[0] == orders[1]) == (shuffle == "once")
+
+
+def test_the_order_follows_the_seed() -> None:
+    data = datasets.load("synthetic", **tiny().data.options)
+
+    def labels(seed: int) -> list[int]:
+        return torch.cat([y for _, y in make_feed(tiny(), data, Streams.of(seed), CPU).epoch()]).tolist()
+
+    assert labels(1) == labels(1) != labels(2)
+
+
+def test_initialising_in_place_equals_building_anew() -> None:
+    component = get_recipe("mnist/8-final").model
+    torch.manual_seed(11)
+    fresh = MODELS.build(component, shape=(1, 28, 28), classes=10)
+    used = MODELS.build(component, shape=(1, 28, 28), classes=10)
+    initialise(used, 11)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), used.parameters(), strict=True))
+
+
+def test_evaluation_counts_over_batches_in_evaluation_mode() -> None:
+    network = nn.Sequential(nn.Dropout(0.99), nn.Identity())
+    logits = torch.eye(4)[[0, 1, 2, 3, 0]]
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    batches = [(logits[:3], labels[:3]), (logits[3:], labels[3:])]
+    assert evaluate(network, network, batches) == pytest.approx(3 / 5)
+    assert network.training
+    with pytest.raises(ValueError, match="no test images"):
+        evaluate(network, network, [])
+
+
+def test_the_environment_is_described() -> None:
+    env = environment.capture(CPU)
+    assert env.torch == torch.__version__
+    assert env.threads == torch.get_num_threads()
+    assert env.cores >= 1
+    assert env.cpu
+    assert env.memory_gb > 0
+    assert env.gpu is None
+
+
+def _burn(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_own_work_and_that_of_children_is_not_contention() -> None:
+    others = contention.Contention()
+    child = multiprocessing.get_context("fork").Process(target=_burn, args=(0.4,))
+    child.start()
+    _burn(0.4)
+    child.join()
+    cores = others.cores()
+    # Whatever else this machine does in the meantime, our own two cores' worth of work is not in it.
+    total = contention.psutil.cpu_count()
+    assert cores is None or cores <= total - 0.5
+
+
+def test_work_of_others_is_contention(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, own, wall = [10.0], [5.0], [0.0]
+    monkeypatch.setattr(contention, "_machine_busy", lambda: machine[0])
+    monkeypatch.setattr(contention, "_own_busy", lambda: own[0])
+    monkeypatch.setattr(contention, "time", SimpleNamespace(perf_counter=lambda: wall[0]))
+    monkeypatch.setattr(contention.psutil, "cpu_count", lambda: 2)
+    monkeypatch.setattr(contention.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    others = contention.Contention()
+    machine[0], own[0], wall[0] = 30.02, 15.0, 10.0
+    assert others.cores() == pytest.approx(1.0)
+    monkeypatch.setattr(contention.os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    assert others.cores() is None
+
+
+def test_contention_is_tolerated_up_to_a_share_of_the_cores() -> None:
+    assert not contention.is_contended(None, 2)
+    assert not contention.is_contended(0.29, 2)
+    assert contention.is_contended(0.31, 2)
+
+
+def test_inspection_agrees_with_arithmetic_by_hand() -> None:
+    recipe = get_recipe("mnist/8-final")
+    facts = inspect_recipe(recipe, (1, 28, 28), 10, train_images=60_000, test_images=10_000)
+    conv1, conv2 = 2 * 24 * 24 * 25 * 24, 2 * 10 * 10 * 9 * 24 * 32
+    linear = 2 * 800 * 256 + 2 * 256 * 10
+    assert facts.forward_flop == conv1 + conv2 + linear
+    # Backward costs twice the forward, less the first layer's gradient with respect to the image.
+    assert facts.training_flop == 3 * facts.forward_flop - conv1
+    assert facts.recipe_flop == 60_000 * facts.training_flop + 10_000 * facts.forward_flop
+    assert facts.parameters == 24 * 26 + 32 * (24 * 9 + 1) + 256 * 801 + 10 * 257
+    assert sum(layer.parameters for layer in facts.layers) == facts.parameters
+    assert [layer.output for layer in facts.layers[:2]] == [(24, 24, 24), (24, 12, 12)]
+    assert not facts.bound
+    assert inspect_recipe(get_recipe("mnist/1-early-stopping"), (1, 28, 28), 10, train_images=100, test_images=10).bound
