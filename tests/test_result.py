@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import make_recipe, make_run, make_runs
@@ -16,6 +16,7 @@ from hotlap.result import PHASES, POLICIES, Run, RunSet
 from hotlap.stats import summarise
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**63),
     accuracy=st.none() | st.floats(0, 1),

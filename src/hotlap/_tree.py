@@ -198,6 +198,8 @@ def replace(node: Any, keys: list[str], value: Any, path: str, unknown: UnknownP
         if not head.isdecimal() or int(head) >= len(node):
             raise unknown(path)
         old = node[int(head)]
+        if value is None and not rest and old is not None:
+            raise InputError(f"{path} is one item of a list and cannot be none", "give the whole list without it")
         new = replace(old, rest, value, path, unknown) if rest else _like(old, value, path)
         return (*node[: int(head)], new, *node[int(head) + 1 :])
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
@@ -219,7 +221,10 @@ def _like(old: Value, value: Any, path: str) -> Value:
     if isinstance(old, tuple):
         if not isinstance(new, tuple):
             raise InputError(f"{path} takes a list, not {show_value(new)}")
-        return tuple(_like(old[0], v, f"{path}.{i}") for i, v in enumerate(new)) if old else new
+        if not old:
+            return new
+        example = next((v for v in old if isinstance(v, float)), old[0])  # (0, 0.5) holds floats
+        return tuple(_like(example, v, f"{path}.{i}") for i, v in enumerate(new))
     if isinstance(old, Component):
         if not isinstance(new, Component):
             raise InputError(f"{path} takes a component, not {show_value(new)}", '{"name": …, options…}')

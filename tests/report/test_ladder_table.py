@@ -6,6 +6,7 @@ import json
 import pytest
 from ladder_rows import make_rows
 from rich.console import Console
+from rich.panel import Panel
 
 from hotlap.report.formats import factor, seconds
 from hotlap.report.ladder_table import LadderRow, ladder_rows_json, ladder_table
@@ -113,3 +114,11 @@ def test_the_range_of_few_times_is_named_as_such() -> None:
     assert "their range" in render(make_rows(n=4), 160)
     assert "their range" not in render(make_rows(n=4), 100)  # no intervals are shown there
     assert "their range" not in render(make_rows(n=6), 160)
+
+
+def test_a_ladder_fits_into_a_panel() -> None:
+    file = io.StringIO()
+    Console(width=90, file=file).print(Panel.fit(ladder_table(make_rows(), title="MNIST to 99 %", eta_s=None)))
+    lines = file.getvalue().splitlines()
+    assert {len(line) for line in lines} == {90}
+    assert "99.06 % ± 0.03" in file.getvalue()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -71,6 +71,7 @@ def test_pairing_cancels_what_slows_both_sides() -> None:
 TIMES = st.lists(st.floats(0.01, 1000), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(TIMES, st.integers(0, 2**32))
 def test_swapping_the_sides_gives_the_reciprocal(a: list[float], seed: int) -> None:
     b = np.random.default_rng(seed).uniform(0.1, 10, len(a)).tolist()

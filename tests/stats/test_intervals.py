@@ -5,7 +5,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotlap.stats import (
@@ -78,6 +78,7 @@ def test_values_that_differ_in_the_last_digit_give_no_warning() -> None:
     assert p_mean_below(values, 0.98) == pytest.approx(0, abs=1e-20)
 
 
+@settings(deadline=None)
 @given(ACCURACIES, st.floats(0.9, 1))
 def test_the_bound_exceeds_the_target_exactly_when_p_is_below_5_percent(values: list[float], target: float) -> None:
     bound, p = mean_lower_bound(values), p_mean_below(values, target)
@@ -86,6 +87,7 @@ def test_the_bound_exceeds_the_target_exactly_when_p_is_below_5_percent(values: 
         assert (bound > target) == (p < 0.05)
 
 
+@settings(deadline=None)
 @given(ACCURACIES)
 def test_intervals_hold_their_centre_and_widen_with_confidence(values: list[float]) -> None:
     centre, wide, narrow = mean(values), mean_interval(values, confidence=0.99), mean_interval(values)
@@ -155,6 +157,7 @@ def test_share_of_nothing_is_unknown() -> None:
         share_interval(4, 3)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 60))
 def test_a_share_lies_in_its_interval(successes: int, n: int) -> None:
     successes = min(successes, n)

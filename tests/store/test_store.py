@@ -13,7 +13,7 @@ import pytest
 from factories import make_recipe, make_run
 from hotlap.errors import StoreError
 from hotlap.result import Run
-from hotlap.store import Store, default_path
+from hotlap.store import Store, default_path, schema
 from hotlap.store.schema import APPLICATION_ID, SCHEMA
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -377,3 +377,30 @@ def test_a_store_of_version_1_is_still_read_and_added_to(tmp_path: Path) -> None
 def test_a_run_of_a_newer_hotlap_with_more_figures_is_read() -> None:
     run = make_run()
     assert Run.from_dict({**run.to_dict(), "energy_j": 12.5}) == run
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.sqlite"
+    with Store(path) as store:
+        store.add(make_run(seed=1))
+    broken = ("ALTER TABLE runs ADD COLUMN energy_j REAL", "CREATE TABLE runs (again TEXT)")
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, broken))
+        patch.setattr(schema, "SCHEMA", SCHEMA + 1)
+        with pytest.raises(StoreError, match="table runs already exists"):
+            Store(path)
+    with Store(path) as store:
+        assert [run.seed for run in store.runs()] == [1]
+
+
+def test_a_later_version_migrates_and_keeps_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.sqlite"
+    with Store(path) as store:
+        store.add(make_run(seed=1))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("ALTER TABLE runs ADD COLUMN energy_j REAL",)))
+    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 1)
+    with Store(path) as store:
+        store.add(make_run(seed=2))
+        assert [run.seed for run in store.runs()] == [1, 2]
+        assert store._db is not None
+        assert store._db.execute("PRAGMA user_version").fetchone() == (SCHEMA + 1,)

@@ -109,6 +109,9 @@ def train_once(
             torch.manual_seed(streams.noise)
             feed = make_feed(recipe, data, streams, device)
             optimizer = OPTIMIZERS.build(recipe.optimizer, params=network.parameters())
+            digest = data.digest
+            # The feed has what it needs: letting go of the cache's memory map returns its pages.
+            del data
         per_epoch = feed.steps_per_epoch
         total = max(1, math.ceil(recipe.epochs * per_epoch - 1e-9))
         observer.begin(recipe, seed, total, recipe.batch_size)
@@ -162,7 +165,7 @@ def train_once(
         environment=environment,
         timing_valid=timing_valid and not is_contended(contention, environment.cores),
         contention=contention,
-        data_digest=data.digest,
+        data_digest=digest,
         error=error,
         module=network,
     )

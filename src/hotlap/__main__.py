@@ -1,0 +1,5 @@
+"""``python -m hotlap`` is the command line."""
+
+from hotlap.cli import main
+
+main()
