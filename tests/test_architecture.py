@@ -23,6 +23,7 @@ LAYERS = [
     {"bench"},
     {"api"},
     {"cli"},
+    {"__main__"},
 ]
 
 

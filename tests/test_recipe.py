@@ -100,7 +100,7 @@ def test_json_is_plain_and_carries_its_format(recipe: Recipe) -> None:
 
 def test_the_digest_does_not_drift_between_versions() -> None:
     # Stored runs are found by it: a change here needs a migration of the store, or a new format.
-    assert make_recipe().digest == "97b14cbe7ef5a4220d3fd6ea5ac920a98b276c9f8c4746e4ea0f457c2957951d"
+    assert make_recipe().digest == "788b900b7fded1b20f6c7bb57c83cb036a71fa3db3d0211c772921cba610ac65"
 
 
 def test_the_digest_takes_whole_numbers_however_they_are_written() -> None:
@@ -204,13 +204,23 @@ def test_every_path_takes_its_own_value(recipe: Recipe) -> None:
             assert recipe.with_changes({path: value}) == recipe
 
 
-def test_an_option_keeps_its_kind() -> None:
-    # So a difference whose two sides are of different kinds, 1 and 0.5, is listed but cannot be applied.
+def test_a_whole_number_may_become_a_fraction_and_back() -> None:
     a, b = make_recipe(optimizer=part("adam", lr=1)), make_recipe(optimizer=part("adam", lr=0.5))
     assert [str(change) for change in diff(a, b)] == ["optimizer.lr: 1 → 0.5"]
-    with pytest.raises(InputError, match=r"optimizer\.lr takes a whole number, not 0\.5"):
-        a.with_changes({"optimizer.lr": 0.5})
+    assert a.with_changes({"optimizer.lr": 0.5}) == b
     assert b.with_changes({"optimizer.lr": 1}).digest == a.digest
+    with pytest.raises(InputError, match="takes a number, not yes"):
+        b.with_changes({"optimizer.lr": True})
+
+
+def test_fields_at_their_default_do_not_count_in_the_digest() -> None:
+    """So a field that is added later leaves the digests of stored runs alone."""
+    plain_recipe = make_recipe(augment=(), evaluation=Evaluation(batch_size=3))
+    document = plain_recipe.to_dict()
+    for key in ("augment", "label_smoothing", "stop_at", "engine"):
+        del document[key]
+    del document["evaluation"]["augmentation"]
+    assert Recipe.from_dict(document).digest == plain_recipe.digest
 
 
 def test_a_list_with_one_fraction_takes_fractions() -> None:
@@ -263,7 +273,6 @@ def test_a_whole_number_becomes_a_float_where_one_was() -> None:
         ({"": 1}, "unknown recipe key ''"),
         ({"augment.0": None}, r"augment.0 is one item of a list and cannot be none → give the whole list"),
         ({"model.widths.0": None}, r"model.widths.0 is one item of a list"),
-        ({"model.widths": [8.5, 8]}, "model.widths.0 takes a whole number, not 8.5"),
         ({"batch_size": [1]}, r"batch_size takes a whole number, not \[1\]"),
         ({"batch_size": "big"}, "batch_size takes a whole number, not big"),
         ({"batch_size": 1.5}, "batch_size takes a whole number, not 1.5"),

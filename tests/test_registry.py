@@ -46,3 +46,7 @@ def test_a_value_that_a_builder_refuses_is_bad_input() -> None:
         MODELS.build(
             part("conv-stack", **{**bad.options, "kernels": (3,), "order": "random"}), shape=(1, 8, 8), classes=2
         )
+    with pytest.raises(InputError, match=r"model conv-stack.* cannot be built"):
+        MODELS.build(
+            part("conv-stack", **{**bad.options, "widths": (8.5,), "kernels": (3,)}), shape=(1, 8, 8), classes=2
+        )

@@ -107,12 +107,25 @@ def encode(value: Any) -> Any:
 
 
 def canonical(value: Any) -> Any:
-    """Make 4.0 and 4 hash alike, since JSON written by hand does not tell them apart."""
-    if isinstance(value, dict):
-        return {key: canonical(v) for key, v in value.items()}
-    if isinstance(value, list):
+    """Turn a tree into the plain JSON types that digests are made of.
+
+    4.0 and 4 become alike, since JSON written by hand does not tell them apart. Fields at their default are left out,
+    so that a field added later, whose default is what was done before it, does not change old digests.
+    """
+    if isinstance(value, Component):
+        return {"name": value.name, **{key: canonical(v) for key, v in value.items}}
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: (getattr(value, f.name), _default(f)) for f in dataclasses.fields(value)}
+        return {name: canonical(now) for name, (now, default) in fields.items() if now != default}
+    if isinstance(value, tuple):
         return [canonical(v) for v in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 @functools.cache
@@ -229,7 +242,9 @@ def _like(old: Value, value: Any, path: str) -> Value:
         if not isinstance(new, Component):
             raise InputError(f"{path} takes a component, not {show_value(new)}", '{"name": …, options…}')
         return new
-    return typing.cast(Value, _decode_scalar(type(old), new, path))
+    # A component's numbers have no declared kind: 1 may become 0.5, and its builder says whether that makes sense.
+    kind = float if type(old) is int and type(new) is float and not new.is_integer() else type(old)
+    return typing.cast(Value, _decode_scalar(kind, new, path))
 
 
 def _same_shape(before: Any, after: Any) -> bool:

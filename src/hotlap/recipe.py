@@ -168,8 +168,8 @@ class Recipe:
     @property
     def digest(self) -> str:
         """SHA-256 (64 hex digits) of everything that affects training: all but ``name`` and ``target``."""
-        document = {key: value for key, value in self.to_dict().items() if key not in ("name", "target")}
-        canonical = json.dumps(tree.canonical(document), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        document = {key: value for key, value in tree.canonical(self).items() if key not in ("name", "target")}
+        canonical = json.dumps({"format": FORMAT, **document}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     # -- changes ------------------------------------------------------------------------------------------------

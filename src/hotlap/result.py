@@ -216,7 +216,7 @@ class Summary:
         accuracy_lower95: one-sided 95 % lower bound of the mean; None for fewer than two runs.
         p_below_target: one-sided p-value against "the mean is below the target"; None without target or with n < 2.
         reached_share: share of all runs, failed ones included, at or above the target.
-        certified_s_ci95: bootstrap interval of the median; None for fewer than three timed runs.
+        certified_s_ci95: interval of the median (``stats.median_interval``); None for fewer than three runs.
         timing_valid: whether every run had the machine to itself.
         stops_on_test: the recipe stops on test accuracy, so its accuracy is optimistic by construction.
     """

@@ -60,9 +60,14 @@ def test_finished_runs_are_found_again_only_where_they_would_be_repeated(own_sto
         assert session.finished(tiny(batch_size=32)) == {}
         threads = run.environment.threads + 1
         assert Session(store=store, threads=threads).finished(tiny()) == {}
+        shared = session.run(tiny(), 6)
+        store.add(replace(shared, id="y", seed=7, timing_valid=False))
+        store.add(replace(shared, id="z", seed=8, data_digest="other data"))
+        assert set(session.finished(tiny())) == {4, 6, 7}
+        assert 7 not in session.finished(tiny(), timed=True)
         elsewhere = replace(run, id="x", seed=5, environment=replace(run.environment, cpu="another"))
         store.add(elsewhere)
-        assert set(session.finished(tiny())) == {4}
+        assert 5 not in session.finished(tiny())
     assert Session().finished(tiny()) == {}
 
 
@@ -188,4 +193,4 @@ def test_a_session_fetches_before_it_times(monkeypatch: pytest.MonkeyPatch) -> N
     session.run(tiny(), 0)
     session.run(tiny(batch_size=32), 0)
     assert calls == [None, "timed", "timed"]
-    assert SYNTHETIC in session._ready
+    assert SYNTHETIC in session._digests

@@ -22,6 +22,7 @@ class LadderRun:
         seeds: the seeds each rung is to have.
         session: trains and stores.
         fresh: ignore stored runs.
+        timed: ignore stored runs whose times do not count.
         change: applied to every rung's recipe, e.g. to compile all of them.
     """
 
@@ -30,6 +31,7 @@ class LadderRun:
     seeds: Sequence[int]
     session: Session
     fresh: bool = False
+    timed: bool = False
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe
     now: Callable[[], float] = time.monotonic
     steps: tuple[Step, ...] = field(init=False)
@@ -40,11 +42,13 @@ class LadderRun:
     def __post_init__(self) -> None:
         self.steps = resolve(self.ladder)
         self.recipes = {i: self.change(self.steps[i].recipe) for i in self.rungs}
-        wanted = set(self.seeds)
-        self.runs = {
-            i: {} if self.fresh else {s: r for s, r in self.session.finished(recipe).items() if s in wanted}
-            for i, recipe in self.recipes.items()
-        }
+        self.runs = {index: self._stored(recipe) for index, recipe in self.recipes.items()}
+
+    def _stored(self, recipe: Recipe) -> dict[int, Run]:
+        if self.fresh:
+            return {}
+        finished = self.session.finished(recipe, timed=self.timed)
+        return {seed: finished[seed] for seed in self.seeds if seed in finished}
 
     def todo(self) -> list[tuple[int, int]]:
         """Return (rung, seed) still to be trained, in order: a round over all rungs per seed, last rung first."""

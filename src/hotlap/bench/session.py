@@ -54,17 +54,21 @@ class Session:
         self._download = download
         self._timing_valid = timing_valid
         self._log_accuracy = log_accuracy
-        self._ready: set[Component] = set()
+        self._digests: dict[Component, str] = {}
 
-    def fetch(self, recipe: Recipe) -> None:
+    def fetch(self, recipe: Recipe) -> str:
         """Make sure that the recipe's data set is on this machine, so that ``load`` times the disk and not a network.
+
+        Returns:
+            The data set's digest.
 
         Raises:
             DataError: it cannot be had.
         """
-        if recipe.data not in self._ready:
-            datasets.load(recipe.data.name, progress=self._download, **recipe.data.options)
-            self._ready.add(recipe.data)
+        if recipe.data not in self._digests:
+            data = datasets.load(recipe.data.name, progress=self._download, **recipe.data.options)
+            self._digests[recipe.data] = data.digest
+        return self._digests[recipe.data]
 
     def run(self, recipe: Recipe, seed: int) -> Run:
         """Train once and store the run, failed or done.
@@ -87,29 +91,39 @@ class Session:
             self.store.add(run)
         return run
 
-    def finished(self, recipe: Recipe) -> dict[int, Run]:
+    def finished(self, recipe: Recipe, *, timed: bool = False) -> dict[int, Run]:
         """Return stored runs of the recipe that need not be repeated, by seed.
 
-        Only runs that this machine and this software would repeat count: same device, threads, backend, processor or
-        GPU, torch and timing rules.
+        Only runs that this machine and this software would repeat count: same data, device, threads, backend,
+        processor or GPU, torch and timing rules.
+
+        Args:
+            recipe: whose runs.
+            timed: leave out runs whose times do not count.
+
+        Raises:
+            DataError: the data set cannot be had.
         """
         if self.store is None:
             return {}
+        data_digest = self.fetch(recipe)
         from hotlap.engine.environment import capture
 
         with use_threads(self.threads):
             here = capture(self.device)
-        stored = self.store.finished_seeds(
-            recipe.digest, device=str(self.device), threads=here.threads, backend=BACKEND
-        )
 
         def alike(run: Run) -> bool:
             there = run.environment
-            same = (there.cpu, there.gpu, there.torch) == (here.cpu, here.gpu, here.torch)
-            return same and run.timing_rules == TIMING_RULES
+            same_machine = (there.cpu, there.gpu, there.threads) == (here.cpu, here.gpu, here.threads)
+            same_software = (run.backend, there.torch, run.timing_rules) == (BACKEND, here.torch, TIMING_RULES)
+            return same_machine and same_software and run.data_digest == data_digest
 
-        # A run stored under another name or target is the same training: show it as this recipe's.
-        return {seed: replace(run, recipe=recipe) for seed, run in stored.items() if alike(run)}
+        found: dict[int, Run] = {}
+        for run in self.store.runs(digest=recipe.digest, status="done", device=str(self.device)):
+            if alike(run) and (run.timing_valid or not timed):
+                # A run stored under another name or target is the same training: show it as this recipe's.
+                found.setdefault(run.seed, replace(run, recipe=recipe))
+        return found
 
 
 def resolve_recipe(

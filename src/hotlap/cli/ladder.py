@@ -24,6 +24,10 @@ def ladder(
         float | None, typer.Option("--max-minutes", help="Start no run expected to end later than this.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Repeat runs that are stored already.")] = False,
+    retime: Annotated[
+        bool,
+        typer.Option("--retime", help="Repeat stored runs whose times do not count (shared machine)."),
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="STEM", help="Write STEM.png and STEM.svg at the end.")
     ] = None,
@@ -72,6 +76,7 @@ def ladder(
             seeds=options.parse_seeds(seeds),
             session=session,
             fresh=fresh,
+            timed=retime,
             change=lambda recipe: recipe.with_changes(changes),
         )
         try:
@@ -96,7 +101,11 @@ def ladder(
         console.print(
             f"{measured.skipped_for_time} runs did not fit into the time; the same command goes on with them."
         )
-    console.print(f"Published on: {chosen.hardware}. Stored in {where}.", markup=False, soft_wrap=True)
+    from hotlap.result import POLICIES
+
+    counted = " + ".join(POLICIES[chosen.policy])
+    console.print(f"Published on: {chosen.hardware}; its times count {counted}.", markup=False, soft_wrap=True)
+    console.print(f"Stored in {where} (hotlap runs).", markup=False, soft_wrap=True)
 
 
 def rows_of(measured: LadderRun, running: tuple[int, int] | None = None) -> list[LadderRow]:

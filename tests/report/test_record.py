@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from factories import make_run
+from hotlap.errors import InputError
+from hotlap.ladder import get_ladder, resolve
+from hotlap.report import record
+from hotlap.result import Run
+
+LADDER = get_ladder("mnist")
+STEPS = resolve(LADDER)
+
+
+def runs() -> list[Run]:
+    """Two rungs: 7 with two seeds, 8 with three, the last one of which shared the machine."""
+    return [
+        replace(
+            make_run(seed=seed, accuracy=0.99 + seed / 10_000),
+            recipe=STEPS[index].recipe,
+            phases={"load": 9.0, "warmup": 9.0, "prepare": 0.5, "train": float(train), "evaluate": 0.5, "log": 9.0},
+            timing_valid=not (index == 8 and seed == 2),
+            contention=0.25,
+        )
+        for index, seed, train in ((7, 0, 39), (7, 1, 39), (8, 0, 19), (8, 1, 19), (8, 2, 19))
+    ]
+
+
+def test_a_record_holds_raw_runs_and_what_follows_from_them(tmp_path: Path) -> None:
+    written = record.write_ladder_record(tmp_path / "new" / "folder", LADDER, runs())
+    assert {path.name for path in written} == {"runs.jsonl", "README.md", "ladder.png", "ladder.svg"}
+    folder = tmp_path / "new" / "folder"
+    assert record.read_runs(folder) == sorted(runs_of(folder), key=lambda run: (run.recipe.name, run.seed))
+    assert {run.id for run in record.read_runs(folder)} == {run.id for run in record.read_runs(folder)}
+    readme = (folder / "README.md").read_text()
+    line = next(line for line in readme.splitlines() if line.startswith("| 8 8-final"))
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[:4] == ["8 8-final", "5×5 first kernel, Adam, pool first", "0.762 s ± 0.025", "99.04 %"]
+    assert cells[4] == "3"
+    assert cells[5].startswith("99.01 % ± 0.02")
+    assert cells[6] == "3 of 3"
+    assert cells[7].startswith("20.0 s")
+    assert cells[7].endswith("‡")
+    assert cells[8:] == ["–", "2.00×"], "rung 0 was not run; rung 7 took twice as long"
+    assert "‡ Other work shared the machine" in readme
+    assert "0.25 cores busy" in readme
+    record.check_record(folder)
+
+
+def runs_of(folder: Path) -> list[Run]:
+    return [Run.from_dict(json.loads(line)) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def test_a_record_that_was_edited_is_found_out(tmp_path: Path) -> None:
+    record.write_ladder_record(tmp_path, LADDER, runs())
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text().replace("99.01 %", "99.91 %"))
+    with pytest.raises(InputError, match="does not follow from"):
+        record.check_record(tmp_path)
+    assert record.main([tmp_path]) == 0
+    record.check_record(tmp_path)
+    readme.unlink()
+    with pytest.raises(InputError, match="does not follow from"):
+        record.check_record(tmp_path)
+
+
+def test_what_cannot_be_a_record_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs runs"):
+        record.write_ladder_record(tmp_path, LADDER, [])
+    changed = replace(runs()[0], recipe=STEPS[7].recipe.with_changes({"batch_size": 7}))
+    with pytest.raises(InputError, match="was changed"):
+        record.write_ladder_record(tmp_path, LADDER, [changed])
+    with pytest.raises(InputError, match="holds no readable record"):
+        record.check_record(tmp_path)
+    (tmp_path / "runs.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="lacks"):
+        record.read_runs(tmp_path)

@@ -1,0 +1,23 @@
+"""Every record in the repository follows from its raw runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hotlap.ladder import recipes
+from hotlap.report.record import RUNS, check_record, read_runs
+
+FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "records").rglob(RUNS))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_records_figures_follow_from_its_runs(folder: Path) -> None:
+    check_record(folder)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_records_runs_are_of_todays_recipes(folder: Path) -> None:
+    for run in read_runs(folder):
+        assert recipes()[run.recipe.name].digest == run.recipe.digest
