@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 3
 
-.PHONY: run test test-slow lint format records bench clean help
+.PHONY: run test test-slow lint format records clean help
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,8 @@ format: $(VENV)/dev.done  ## let ruff format and mend the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-records: $(VENV)/dev.done  ## write every record's README anew from its raw runs
-	$(BIN)/python -m hotlap.report.record records
+records: $(VENV)/dev.done  ## write everything that follows from the raw runs in records/ anew
+	$(BIN)/python -m hotlap.report.record records README.md
 
 clean:  ## remove the environment and caches of this folder; data sets and stored runs stay
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .coverage*

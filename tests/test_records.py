@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hotlap.ladder import recipes
-from hotlap.report.record import RUNS, check_record, read_runs
+from hotlap.report.record import RUNS, check_record, fill_in, read_runs
 
-FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "records").rglob(RUNS))
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(path.parent for path in (ROOT / "records").rglob(RUNS))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -21,3 +22,9 @@ def test_a_records_figures_follow_from_its_runs(folder: Path) -> None:
 def test_a_records_runs_are_of_todays_recipes(folder: Path) -> None:
     for run in read_runs(folder):
         assert recipes()[run.recipe.name].digest == run.recipe.digest
+
+
+def test_the_readmes_tables_follow_from_the_records() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!-- record " in readme
+    assert fill_in(readme, ROOT / "records") == readme

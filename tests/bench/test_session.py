@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import hotlap
+from hotlap import datasets
 from hotlap.bench.ladder_run import LadderRun
 from hotlap.bench.order import interleave
 from hotlap.bench.own_data import data_component
@@ -143,12 +144,14 @@ def test_other_data_brings_its_own_normalisation(tmp_path: Path) -> None:
     y = np.arange(80) % 4
     np.savez(path, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
     recipe = resolve_recipe("mnist", data=path)
-    assert recipe.data == part("arrays", path=str(path))
+    assert recipe.data == part("arrays", **{**datasets.options("arrays"), "path": str(path)})
     assert (recipe.feed.mean, recipe.feed.std, recipe.target) == (None, None, None)
     assert recipe.name == "mnist/8-final on mine"
     run = hotlap.train("mnist", data=path)
     assert run.module(torch.zeros(1, 1, 28, 28)).shape == (1, 4)
-    assert data_component(tmp_path) == part("folder", path=str(tmp_path))
+    folder = data_component(tmp_path)
+    assert folder.options == {**datasets.options("folder"), "path": str(tmp_path)}
+    assert resolve_recipe("mnist", data=tmp_path, changes={"data.size": 32}).data.options["size"] == 32
     assert data_component("fashion-mnist") == part("fashion-mnist")
     with pytest.raises(InputError, match=r"no data set at 'nowhere'.*one of mnist"):
         data_component("nowhere")
@@ -179,8 +182,6 @@ def test_python_interface(own_store: Path) -> None:
 
 
 def test_a_session_fetches_before_it_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hotlap import datasets
-
     calls = []
     real = datasets.load
 

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hotlap import cli
@@ -287,3 +288,34 @@ def test_a_reader_that_goes_away_is_no_error(recipe: Path, own_store: Path) -> N
     command = f"{sys.executable} -c 'from hotlap.cli import main; main()' list | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of noise that differ in colour, in images of two sizes, with spaces and accents in the names."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    root = tmp_path / "my photos"
+    for channel, name in enumerate(("cats é", "dogs")):
+        (root / name).mkdir(parents=True)
+        for i in range(30):
+            pixels = rng.integers(0, 100, (32 + 2 * (i % 2), 32, 3), np.uint8)
+            pixels[..., channel] += 100
+            Image.fromarray(pixels).save(root / name / f"{i} x.png")
+    return root
+
+
+def test_own_images(hotlap, photos: Path) -> None:  # type: ignore[no-untyped-def]
+    refused = hotlap("train", "mnist", "--data", photos)
+    assert refused.status == 2
+    assert "2 sizes" in refused.err
+    assert "as --set data.KEY=VALUE" in refused.err
+    assert "as --option KEY=VALUE" in hotlap("data", "info", photos).err
+    info = hotlap("data", "info", photos, "-o", "size=28", "-o", "resize=crop", "--json").json
+    assert (info["classes"], info["channels"], info["size"]) == (2, 3, [28, 28])
+    learn = ("--set", "data.size=28", "--set", "data.resize=crop", "--set", "epochs=20", "--set", "batch_size=16")
+    gentle = ("--set", "optimizer.lr=0.001", "--target", "0.9")
+    done = hotlap("train", "mnist", "--data", photos, *learn, *gentle)
+    assert done.status == 0, done.out + done.err
+    assert "3×28×28" in hotlap("show", "mnist", "--data", photos, *learn).out

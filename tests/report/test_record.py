@@ -61,7 +61,12 @@ def test_a_record_that_was_edited_is_found_out(tmp_path: Path) -> None:
     readme.write_text(readme.read_text().replace("99.01 %", "99.91 %"))
     with pytest.raises(InputError, match="does not follow from"):
         record.check_record(tmp_path)
-    assert record.main([tmp_path]) == 0
+    document = tmp_path / "doc.md"
+    document.write_text(f"before\n<!-- record {tmp_path.name} -->\nold\n<!-- end -->\nafter\n")
+    assert record.main([tmp_path.parent, document]) == 0
+    assert document.read_text().startswith(f"before\n<!-- record {tmp_path.name} -->\n| rung | change |")
+    assert document.read_text().endswith("<!-- end -->\nafter\n")
+    assert "old" not in document.read_text().split()
     record.check_record(tmp_path)
     readme.unlink()
     with pytest.raises(InputError, match="does not follow from"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hotlap import datasets
-from hotlap.errors import InputError
+from hotlap.errors import DataError, InputError
 from hotlap.recipe import Component, part
 
 
@@ -17,12 +19,28 @@ def data_component(data: str | Path) -> Component:
     """
     path = Path(data)
     if str(data) in datasets.names() and not path.exists():
-        return part(str(data))
+        return _complete(str(data))
     if path.is_dir():
-        return part("folder", path=str(path.resolve()))
+        return _complete("folder", path=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
-        return part("arrays", path=str(path.resolve()))
+        return _complete("arrays", path=str(path.resolve()))
     known = ", ".join(name for name in datasets.names() if name not in ("folder", "arrays"))
     raise InputError(
         f"no data set at {str(data)!r}", f"give a folder with one sub-folder per class, an .npz file, or one of {known}"
     )
+
+
+def _complete(name: str, **given: str) -> Component:
+    """Write every option, as a complete recipe must; so each can be changed by ``--set data.…``."""
+    return part(name, **{**datasets.options(name), **given})
+
+
+@contextmanager
+def options_written(how: str) -> Iterator[None]:
+    """Add to errors that ask for an option of own data how one is written here, e.g. ``--set data.KEY=VALUE``."""
+    try:
+        yield
+    except (DataError, InputError) as error:
+        if error.fix and error.fix.startswith("pass "):
+            raise type(error)(error.cause, f"{error.fix}, as {how}") from None
+        raise

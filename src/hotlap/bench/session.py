@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hotlap import datasets
-from hotlap.bench.own_data import data_component
+from hotlap.bench.own_data import data_component, options_written
 from hotlap.datasets.base import Progress
 from hotlap.engine.devices import choose_device, use_threads
 from hotlap.engine.loop import BACKEND, Observer, train_once
@@ -66,7 +66,8 @@ class Session:
             DataError: it cannot be had.
         """
         if recipe.data not in self._digests:
-            data = datasets.load(recipe.data.name, progress=self._download, **recipe.data.options)
+            with options_written("--set data.KEY=VALUE"):
+                data = datasets.load(recipe.data.name, progress=self._download, **recipe.data.options)
             self._digests[recipe.data] = data.digest
         return self._digests[recipe.data]
 

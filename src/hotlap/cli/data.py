@@ -111,11 +111,12 @@ def info(
 ) -> None:
     """Describe a data set: counts, sizes, classes, mean and spread of the pixels, origin."""
     from hotlap import datasets
-    from hotlap.bench.own_data import data_component
+    from hotlap.bench.own_data import data_component, options_written
 
     component = data_component(name) if name not in datasets.names() else None
     given = {**(component.options if component else {}), **_read_options(option)}
-    facts = datasets.info(component.name if component else name, **given)
+    with options_written("--option KEY=VALUE"):
+        facts = datasets.info(component.name if component else name, **given)
     if json:
         print_json(facts.as_dict())
     else:

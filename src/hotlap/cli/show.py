@@ -26,6 +26,7 @@ def show(
 ) -> None:
     """Show a recipe: every value, layers with shapes and parameters, FLOP; or what it changes against another."""
     from hotlap import datasets
+    from hotlap.bench.own_data import options_written
     from hotlap.bench.session import resolve_recipe
     from hotlap.engine.inspect import inspect_recipe
     from hotlap.recipe import diff as diff_of
@@ -40,7 +41,8 @@ def show(
         else:
             _print_diff(stdout(), other, resolved, changes, step)
         return
-    info = datasets.info(resolved.data.name, **resolved.data.options)
+    with options_written("--set data.KEY=VALUE"):
+        info = datasets.info(resolved.data.name, **resolved.data.options)
     shape = (info.channels, *info.size)
     facts = inspect_recipe(resolved, shape, info.classes, train_images=info.train, test_images=info.test)
     if json:

@@ -83,19 +83,20 @@ class _DeviceFeed:
         self._batch = recipe.batch_size
         self._test_batch = recipe.evaluation.batch_size
         self._reshuffle = recipe.feed.shuffle == "every-epoch"
-        self._order = generator(streams.order, device)
+        # Orders are drawn on the CPU, so that a seed means the same order on every device.
+        self._order = generator(streams.order)
         self._augment_rng = generator(streams.augment, device)
         self._augment: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
         self.steps_per_epoch = count // self._batch if recipe.feed.drop_last else -(-count // self._batch)
         mean, std = normalisation(recipe, data)
         memory_format = MEMORY_FORMATS[recipe.engine.memory_format]
-        once = None if self._reshuffle else torch.randperm(count, generator=self._order, device=device).cpu().numpy()
+        once = None if self._reshuffle else torch.randperm(count, generator=self._order).numpy()
         self._train = _upload(data.x_train, data.y_train, mean, std, device, memory_format, once)
         self._test = _upload(data.x_test, data.y_test, mean, std, device, memory_format, None)
 
     def epoch(self) -> Iterator[Batch]:
         images, labels = self._train
-        order = torch.randperm(len(images), generator=self._order, device=images.device) if self._reshuffle else None
+        order = torch.randperm(len(images), generator=self._order).to(images.device) if self._reshuffle else None
         for step in range(self.steps_per_epoch):
             span = slice(step * self._batch, (step + 1) * self._batch)
             chosen = span if order is None else order[span]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,6 +106,21 @@ def ladder_readme(ladder: Ladder, runs: Sequence[Run]) -> str:
         "with its 95 % interval.",
         f"The published figures are from: {ladder.hardware}.",
         "",
+        *ladder_markdown(rows),
+        "",
+        "## Machine",
+        "",
+        *_machines(runs),
+        "",
+        "![the ladder](ladder.svg)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def ladder_markdown(rows: Sequence[LadderRow]) -> list[str]:
+    """Write a ladder's rows as the lines of a Markdown table, with remarks on its marks below."""
+    lines = [
         "| rung | change | published | published accuracy | runs | measured accuracy | at target | certified time "
         "| over rung 0 | over the one before |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -114,8 +130,7 @@ def ladder_readme(ladder: Ladder, runs: Sequence[Run]) -> str:
     for row in rows:
         lines.append(_line(row, first.certified_s_median if first else None, before))
         before = row
-    lines += ["", *_remarks(rows), "", "## Machine", "", *_machines(runs), "", "![the ladder](ladder.svg)", ""]
-    return "\n".join(lines)
+    return [*lines, "", *_remarks(rows)]
 
 
 def check_record(folder: Path) -> None:
@@ -201,12 +216,42 @@ def _replace(path: Path, text: str) -> Path:
     return path
 
 
+def fill_in(document: str, records: Path) -> str:
+    """Replace the tables of a Markdown document by the records'.
+
+    Args:
+        document: text with ``<!-- record NAME -->`` and ``<!-- end -->`` around each table.
+        records: folder that holds the record NAME.
+
+    Returns:
+        The document with today's tables.
+
+    Raises:
+        InputError: a record that is named is not there.
+    """
+
+    def table(found: re.Match[str]) -> str:
+        runs = read_runs(records / found["name"])
+        lines = ladder_markdown(ladder_rows(_ladder_of(runs), runs))
+        return "\n".join([f"<!-- record {found['name']} -->", *lines, "<!-- end -->"])
+
+    return re.sub(r"<!-- record (?P<name>[\w-]+) -->.*?<!-- end -->", table, document, flags=re.DOTALL)
+
+
 def main(arguments: Sequence[Any]) -> int:
-    """Write the README of every record below the given folders anew."""
-    for folder in sorted(p.parent for root in arguments for p in Path(root).rglob(RUNS)):
+    """Write everything that follows from the records anew: their READMEs and plots, and the tables of documents.
+
+    Args:
+        arguments: the folder of records, then Markdown documents.
+    """
+    records, *documents = map(Path, arguments)
+    for folder in sorted(path.parent for path in records.rglob(RUNS)):
         runs = read_runs(folder)
         for path in write_ladder_record(folder, _ladder_of(runs), runs):
             print(f"wrote {path}")
+    for document in documents:
+        _replace(document, fill_in(document.read_text(encoding="utf-8"), records))
+        print(f"wrote {document}")
     return 0
 
 
