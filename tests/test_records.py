@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from hotlap.ladder import recipes
-from hotlap.report.record import RUNS, check_record, fill_in, read_runs
+from hotlap.report.record import check_record, fill_in, record_folders
+from hotlap.report.record_files import read_runs
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = sorted(path.parent for path in (ROOT / "records").rglob(RUNS))
+FOLDERS = record_folders(ROOT / "records")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -107,6 +107,10 @@ def test_train_says_when_the_target_is_missed(hotlap, recipe: Path) -> None:  # 
         (["ladder", "mnist", "--max-minutes", "-1"], "must be positive"),
         (["compare", "mnist"], "nothing to compare with"),
         (["compare", "mnist", "mnist/8-final"], "are one recipe"),
+        (["certify"], "nothing to certify"),
+        (["certify", "mnist", "--check", "records"], "no recipe"),
+        (["certify", "--check", "/nowhere"], "there are no records below /nowhere"),
+        (["certify", "mnist", "--target", "1.5"], "target is an accuracy between 0 and 1"),
         (["show", "mnist", "--diff", "mnist/77"], "unknown recipe"),
         (["data", "info", "nope"], "no data set at 'nope'"),
         (["data", "fetch", "mnits"], "did you mean 'mnist'"),
@@ -155,7 +159,7 @@ def test_unexpected_errors_are_one_line_too(hotlap, recipe: Path, monkeypatch: p
 
 def test_help_and_version(hotlap) -> None:  # type: ignore[no-untyped-def]
     assert "train" in hotlap("--help").out
-    for verb in ("train", "ladder", "compare", "show", "list", "runs", "data"):
+    for verb in ("train", "ladder", "compare", "certify", "show", "list", "runs", "data"):
         assert "--json" in hotlap(verb, "--help").out or verb == "data"
     assert hotlap("--version").out.startswith("hotlap 0.")
 
@@ -319,3 +323,34 @@ def test_own_images(hotlap, photos: Path) -> None:  # type: ignore[no-untyped-de
     done = hotlap("train", "mnist", "--data", photos, *learn, *gentle)
     assert done.status == 0, done.out + done.err
     assert "3×28×28" in hotlap("show", "mnist", "--data", photos, *learn).out
+
+
+def test_certify_writes_evidence_that_can_be_checked(hotlap, recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "records" / "tiny"
+    arguments = ("certify", recipe, "--out", out, "--seeds", "10", "--shared")
+    done = hotlap(*arguments, "--target", "0.5")
+    assert done.status == 0, done.err
+    assert "tiny is certified at 50.00%: the lower bound" in done.out
+    assert "# tiny: certified at 50 %" in (out / "README.md").read_text()
+    with Store() as store:
+        assert len(store.runs()) == 10
+    missed = hotlap(*arguments, "--target", "1.0", "--json")
+    assert missed.status == 1
+    assert missed.json["certified"] is False
+    assert missed.json["n"] == 10
+    with Store() as store:
+        assert len(store.runs()) == 10, "stored runs are not repeated"
+    assert hotlap("certify", recipe, "--out", out, "--seeds", "3", "--shared").status == 1
+    assert "follows from its runs" in hotlap("certify", "--check", tmp_path).out
+    claim = out / "record.json"
+    claim.write_text(claim.read_text().replace('"certified": false', '"certified": true'))
+    forged = hotlap("certify", "--check", tmp_path)
+    assert forged.status == 1
+    assert "says certified: True, but 3 runs are too few" in forged.err
+    assert hotlap("certify", "--check", tmp_path, "--json").json["problems"]
+
+
+def test_a_recipe_without_target_cannot_be_certified(hotlap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "aimless.json"
+    path.write_text(tiny(target=None).to_json())
+    assert "has no target" in hotlap("certify", path).err

@@ -10,6 +10,8 @@ from factories import make_run
 from hotlap.errors import InputError
 from hotlap.ladder import get_ladder, resolve
 from hotlap.report import record
+from hotlap.report.ladder_record import write_ladder_record
+from hotlap.report.record_files import read_runs
 from hotlap.result import Run
 
 LADDER = get_ladder("mnist")
@@ -31,11 +33,11 @@ def runs() -> list[Run]:
 
 
 def test_a_record_holds_raw_runs_and_what_follows_from_them(tmp_path: Path) -> None:
-    written = record.write_ladder_record(tmp_path / "new" / "folder", LADDER, runs())
-    assert {path.name for path in written} == {"runs.jsonl", "README.md", "ladder.png", "ladder.svg"}
+    written = write_ladder_record(tmp_path / "new" / "folder", LADDER, runs())
+    assert {path.name for path in written} == {"runs.jsonl", "record.json", "README.md", "ladder.png", "ladder.svg"}
     folder = tmp_path / "new" / "folder"
-    assert record.read_runs(folder) == sorted(runs_of(folder), key=lambda run: (run.recipe.name, run.seed))
-    assert {run.id for run in record.read_runs(folder)} == {run.id for run in record.read_runs(folder)}
+    assert read_runs(folder) == sorted(runs_of(folder), key=lambda run: (run.recipe.name, run.seed))
+    assert {run.id for run in read_runs(folder)} == {run.id for run in read_runs(folder)}
     readme = (folder / "README.md").read_text()
     line = next(line for line in readme.splitlines() if line.startswith("| 8 8-final"))
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -47,7 +49,7 @@ def test_a_record_holds_raw_runs_and_what_follows_from_them(tmp_path: Path) -> N
     assert cells[7].endswith("‡")
     assert cells[8:] == ["–", "2.00×"], "rung 0 was not run; rung 7 took twice as long"
     assert "‡ Other work shared the machine" in readme
-    assert "0.25 cores busy" in readme
+    assert "kept 0.25 cores busy in the median run, 0.25 at most" in readme
     record.check_record(folder)
 
 
@@ -56,10 +58,10 @@ def runs_of(folder: Path) -> list[Run]:
 
 
 def test_a_record_that_was_edited_is_found_out(tmp_path: Path) -> None:
-    record.write_ladder_record(tmp_path, LADDER, runs())
+    write_ladder_record(tmp_path, LADDER, runs())
     readme = tmp_path / "README.md"
     readme.write_text(readme.read_text().replace("99.01 %", "99.91 %"))
-    with pytest.raises(InputError, match="does not follow from"):
+    with pytest.raises(InputError, match="does not follow from its raw runs"):
         record.check_record(tmp_path)
     document = tmp_path / "doc.md"
     document.write_text(f"before\n<!-- record {tmp_path.name} -->\nold\n<!-- end -->\nafter\n")
@@ -69,18 +71,18 @@ def test_a_record_that_was_edited_is_found_out(tmp_path: Path) -> None:
     assert "old" not in document.read_text().split()
     record.check_record(tmp_path)
     readme.unlink()
-    with pytest.raises(InputError, match="does not follow from"):
+    with pytest.raises(InputError, match="does not follow from its raw runs"):
         record.check_record(tmp_path)
 
 
 def test_what_cannot_be_a_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs runs"):
-        record.write_ladder_record(tmp_path, LADDER, [])
+        write_ladder_record(tmp_path, LADDER, [])
     changed = replace(runs()[0], recipe=STEPS[7].recipe.with_changes({"batch_size": 7}))
     with pytest.raises(InputError, match="was changed"):
-        record.write_ladder_record(tmp_path, LADDER, [changed])
+        write_ladder_record(tmp_path, LADDER, [changed])
     with pytest.raises(InputError, match="holds no readable record"):
         record.check_record(tmp_path)
     (tmp_path / "runs.jsonl").write_text("{}\n")
     with pytest.raises(InputError, match="lacks"):
-        record.read_runs(tmp_path)
+        read_runs(tmp_path)

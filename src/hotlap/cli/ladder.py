@@ -112,7 +112,7 @@ def rows_of(measured: LadderRun, running: tuple[int, int] | None = None) -> list
     """Return a table row for each chosen rung; the rung being run says so."""
     from dataclasses import replace
 
-    from hotlap.report.record import ladder_rows
+    from hotlap.report.ladder_record import ladder_rows
 
     runs = [run for by_seed in measured.runs.values() for run in by_seed.values()]
     rows = ladder_rows(measured.ladder, runs, rungs=measured.rungs)
@@ -158,7 +158,7 @@ def _plot(rows: list[LadderRow], stem: Path, title: str) -> None:
 
 
 def _record(measured: LadderRun, folder: Path) -> None:
-    from hotlap.report.record import write_ladder_record
+    from hotlap.report.ladder_record import write_ladder_record
 
     runs = [run for by_seed in measured.runs.values() for run in by_seed.values()]
     for path in write_ladder_record(folder, measured.ladder, runs):

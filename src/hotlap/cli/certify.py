@@ -1,0 +1,115 @@
+"""``hotlap certify``: evidence that a recipe reaches its target, and checking such evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hotlap.cli import options
+from hotlap.cli.output import print_json, stderr, stdout
+from hotlap.errors import HotlapError, InputError
+
+if TYPE_CHECKING:
+    from hotlap.result import Run
+
+
+def certify(
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe, data set (its fastest recipe), or a .json file.")
+    ] = None,
+    target: Annotated[float | None, typer.Option("--target", help="Accuracy to certify; else the recipe's.")] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="How many (30), or which (100..129).")] = "30",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the record; else records/NAME.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", metavar="DIR", help="Derive every record below DIR from its runs again.")
+    ] = None,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    shared: options.Shared = False,
+    store: options.StorePath = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Certify that a recipe's mean accuracy reaches a target, and write the evidence to a folder.
+
+    Certified means: over at least 10 seeds, the lower bound of the mean's 95 % interval is at or above the target.
+    Stored runs whose times count are not repeated. Exit status 1 when the target is not certified.
+    """
+    if check is not None:
+        if recipe is not None:
+            raise InputError("--check takes a folder of records and no recipe", "hotlap certify --check records")
+        _check(check, as_json=json)
+        return
+    if recipe is None:
+        raise InputError("nothing to certify", "hotlap certify RECIPE, or hotlap certify --check records")
+    from hotlap.bench.session import Session, resolve_recipe
+    from hotlap.cli.progress import RunProgress
+    from hotlap.report.certificate import write_certificate
+    from hotlap.stats.summary import summarise
+    from hotlap.store import Store
+
+    resolved = resolve_recipe(recipe, changes=options.changes(set_))
+    goal = target if target is not None else resolved.target
+    if goal is None:
+        raise InputError(f"{resolved.name} has no target", "say which accuracy to certify: --target 0.99")
+    resolved = resolved.with_changes({"target": goal})
+    folder = out if out is not None else Path("records") / resolved.name.split(" ")[0].replace("/", "-")
+    chosen = options.parse_seeds(seeds)
+    with Store(store) as opened, RunProgress(len(chosen), quiet=quiet or json) as progress:
+        session = Session(
+            device=device, threads=threads, store=opened, observer=progress, download=progress, timing_valid=not shared
+        )
+        found = session.finished(resolved, timed=not shared)
+        runs: list[Run] = []
+        for seed in chosen:
+            run = found[seed] if seed in found else replace(session.run(resolved, seed), module=None)
+            runs.append(run)
+            progress.say(f"{resolved.name} seed {seed}: {run.accuracy or 0:.2%} in {run.certified_s:.2f} s")
+    written, verdict = write_certificate(folder, runs, goal)
+    if json:
+        print_json(
+            {
+                **summarise(runs).to_dict(),
+                "certified": verdict.certified,
+                "reason": verdict.reason,
+                "record": str(folder),
+            }
+        )
+    else:
+        result = "certified" if verdict.certified else "NOT certified"
+        console = stdout()
+        console.print(f"{resolved.name} is {result} at {goal:.2%}: {verdict.reason}.", markup=False, soft_wrap=True)
+        console.print(
+            f"The evidence is in {folder}: {', '.join(p.name for p in written)}.", markup=False, soft_wrap=True
+        )
+    raise typer.Exit(int(not verdict.certified))
+
+
+def _check(root: Path, *, as_json: bool) -> None:
+    from hotlap.report.record import check_record, record_folders
+
+    folders = record_folders(root)
+    if not folders:
+        raise InputError(f"there are no records below {root}", "make one: hotlap certify RECIPE")
+    problems: dict[str, str] = {}
+    for folder in folders:
+        try:
+            check_record(folder)
+        except HotlapError as error:
+            problems[str(folder)] = str(error)
+    if as_json:
+        print_json({"records": [str(folder) for folder in folders], "problems": problems})
+    else:
+        for folder in folders:
+            stdout().print(
+                f"{folder}: {'differs' if str(folder) in problems else 'follows from its runs'}", markup=False
+            )
+        for problem in problems.values():
+            stderr().print(problem, markup=False, soft_wrap=True)
+    raise typer.Exit(int(bool(problems)))

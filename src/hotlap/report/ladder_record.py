@@ -1,0 +1,146 @@
+"""Records of ladders: raw runs, with a table and a plot that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hotlap.errors import InputError
+from hotlap.ladder import Ladder, resolve
+from hotlap.report.formats import percent, percent_with_interval, seconds_with_interval
+from hotlap.report.ladder_table import LadderRow
+from hotlap.report.record_files import README, RUNS, machine_lines, replace_file, write_raw
+from hotlap.result import Run
+from hotlap.stats.summary import summarise
+
+KIND = "ladder"
+
+
+def ladder_rows(ladder: Ladder, runs: Sequence[Run], *, rungs: Sequence[int] | None = None) -> list[LadderRow]:
+    """Return a table row for each rung, with the summary of its runs.
+
+    Args:
+        ladder: whose rungs.
+        runs: runs of these rungs, known by their recipe's name; the order does not matter.
+        rungs: which rungs, by index; all when None.
+    """
+    rows = []
+    for step in resolve(ladder):
+        if rungs is not None and step.index not in rungs:
+            continue
+        own = sorted((run for run in runs if run.recipe.name == step.recipe.name), key=lambda run: run.seed)
+        published = step.rung.published
+        rows.append(
+            LadderRow(
+                index=step.index,
+                name=step.rung.name,
+                title=step.rung.title,
+                published_s=published.time_s,
+                published_text=published.time,
+                published_accuracy=published.accuracy,
+                summary=summarise(own) if own else None,
+                running=None,
+            )
+        )
+    return rows
+
+
+def write_ladder_record(folder: Path, ladder: Ladder, runs: Sequence[Run]) -> list[Path]:
+    """Write a ladder's record: raw runs, README with the table, and the plot as PNG and SVG.
+
+    Args:
+        folder: made when missing; the files of an earlier record in it are replaced, each at once.
+        ladder: the ladder that was measured.
+        runs: runs of its rungs.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: no runs, runs of recipes that are not the ladder's, or matplotlib is not installed.
+        OSError: the folder cannot be written.
+    """
+    if not runs:
+        raise InputError("a record needs runs", f"hotlap ladder {ladder.name}")
+    published = {step.recipe.digest for step in resolve(ladder)}
+    if changed := sorted({run.recipe.name for run in runs if run.recipe.digest not in published}):
+        raise InputError(
+            f"{', '.join(changed)} was changed, so its runs are no record of the ladder", "leave out --set and the like"
+        )
+    from hotlap.report.plots import plot_ladder
+
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(runs, key=lambda run: (run.recipe.name, run.seed))
+    written = write_raw(folder, ordered, {"kind": KIND, "ladder": ladder.name})
+    written += plot_ladder([r for r in ladder_rows(ladder, runs) if r.summary], folder / "ladder", title=ladder.title)
+    written.append(replace_file(folder / README, ladder_readme(ladder, ordered)))
+    return written
+
+
+def ladder_readme(ladder: Ladder, runs: Sequence[Run]) -> str:
+    """Write a record's README from its raw runs alone, so that it can be checked against them."""
+    rows = ladder_rows(ladder, runs)
+    lines = [
+        f"# {ladder.title}",
+        "",
+        f"Generated from the {len(runs)} runs in `{RUNS}` by `make records`; do not edit.",
+        "Certified time is prepare + train + final evaluation (timing rules "
+        f"{', '.join(sorted({str(run.timing_rules) for run in runs}))}), the median over runs; accuracy is the mean "
+        "with its 95 % interval.",
+        f"The published figures are from: {ladder.hardware}.",
+        "",
+        *ladder_markdown(rows),
+        "",
+        "## Machine",
+        "",
+        *machine_lines(runs),
+        "",
+        "![the ladder](ladder.svg)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def ladder_markdown(rows: Sequence[LadderRow]) -> list[str]:
+    """Write a ladder's rows as the lines of a Markdown table, with remarks on its marks below."""
+    lines = [
+        "| rung | change | published | published accuracy | runs | measured accuracy | at target | certified time "
+        "| over rung 0 | over the one before |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    first = rows[0].summary
+    before: LadderRow | None = None
+    for row in rows:
+        lines.append(_line(row, first.certified_s_median if first else None, before))
+        before = row
+    return [*lines, "", *_remarks(rows)]
+
+
+def _line(row: LadderRow, first_s: float | None, before: LadderRow | None) -> str:
+    def over(reference: float | None, own: float | None) -> str:
+        return f"{reference / own:.2f}×" if reference and own else "–"
+
+    accuracy = percent(row.published_accuracy) if row.published_accuracy is not None else "–"
+    head = f"| {row.index} {row.name} | {row.title} | {row.published_text} | {accuracy} |"
+    summary = row.summary
+    if summary is None:
+        return f"{head} 0 | – | – | – | – | – |"
+    n = summary.n + summary.failed
+    marks = ("†" if summary.stops_on_test else "") + ("" if summary.timing_valid else "‡")
+    measured = percent_with_interval(summary.accuracy_mean, summary.accuracy_ci95)
+    time = seconds_with_interval(summary.certified_s_median, summary.certified_s_ci95)
+    previous = before.summary.certified_s_median if before and before.summary else None
+    return (
+        f"{head} {n} | {measured} | {round(summary.reached_share * n)} of {n} | {time} {marks} "
+        f"| {over(first_s, summary.certified_s_median)} | {over(previous, summary.certified_s_median)} |"
+    )
+
+
+def _remarks(rows: Sequence[LadderRow]) -> list[str]:
+    summaries = [row.summary for row in rows if row.summary]
+    remarks = []
+    if any(summary.stops_on_test for summary in summaries):
+        remarks.append("† Stops on test accuracy, as published: its accuracy is optimistic by construction.")
+    if any(not summary.timing_valid for summary in summaries):
+        remarks.append("‡ Other work shared the machine during at least one run: accuracy counts, times do not.")
+    return remarks

@@ -1,0 +1,107 @@
+"""The files that every record is made of: raw runs, what they claim, and what follows from both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hotlap.errors import InputError
+from hotlap.report.formats import seconds
+from hotlap.result import Run
+
+RUNS = "runs.jsonl"
+CLAIM = "record.json"
+README = "README.md"
+
+
+def write_raw(folder: Path, runs: Sequence[Run], claim: Mapping[str, Any]) -> list[Path]:
+    """Write a record's raw runs, in the given order, and what is claimed of them.
+
+    Args:
+        folder: made when missing.
+        runs: one line each.
+        claim: plain JSON types; ``kind`` says what sort of record it is.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(run.to_dict(), sort_keys=True) + "\n" for run in runs)
+    document = json.dumps(dict(claim), indent=1, sort_keys=True) + "\n"
+    return [replace_file(folder / RUNS, lines), replace_file(folder / CLAIM, document)]
+
+
+def read_claim(folder: Path) -> dict[str, Any]:
+    """Read what a record claims.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
+    try:
+        claim = json.loads((folder / CLAIM).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no readable record: {error}") from None
+    if not isinstance(claim, dict) or "kind" not in claim:
+        raise InputError(f"{folder / CLAIM} does not say what kind of record it is")
+    return claim
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Read a record's raw runs.
+
+    Raises:
+        InputError: the file is missing or is not what ``write_raw`` wrote.
+    """
+    try:
+        lines = (folder / RUNS).read_text(encoding="utf-8").splitlines()
+        return [Run.from_dict(json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder} holds no readable record: {error}") from None
+
+
+def machine_lines(runs: Sequence[Run]) -> list[str]:
+    """Describe the machines and the source that runs were made with, as Markdown list items."""
+
+    def text(run: Run) -> str:
+        env = run.environment
+        return (
+            f"- {env.gpu or env.cpu}, {env.cores} cores, {env.threads} threads, {env.memory_gb:.0f} GB, "
+            f"{env.platform}, Python {env.python}, torch {env.torch}, hotlap {env.hotlap}"
+        )
+
+    def commit(run: Run) -> str:
+        return (run.environment.commit or "installed")[:12] + ("+" if "+" in (run.environment.commit or "") else "")
+
+    total = sum(run.certified_s for run in runs)
+    loads = [run.contention for run in runs if run.contention is not None]
+    lines = sorted({text(run) for run in runs})
+    lines.append(f"- source: {', '.join(sorted({commit(run) for run in runs}))} (+ is a modified tree)")
+    lines.append(f"- {seconds(total)} of certified time in all, from {min(r.started_at for r in runs)} UTC on")
+    if loads:
+        median = statistics.median(loads)
+        lines.append(f"- other processes kept {median:.2f} cores busy in the median run, {max(loads):.2f} at most")
+    return lines
+
+
+def replace_file(path: Path, text: str) -> Path:
+    """Write a file at once: a reader sees the old one or the new one."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def source_digest() -> str:
+    """SHA-256 (hex) over this package's source files, by name and content."""
+    root = Path(__file__).resolve().parents[1]
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        total.update(f"{path.relative_to(root).as_posix()}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()

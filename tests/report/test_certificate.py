@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from factories import make_recipe, make_run
+from hotlap.errors import InputError
+from hotlap.report.certificate import judge, write_certificate
+from hotlap.report.record import check_record
+from hotlap.result import Run
+from hotlap.stats.summary import summarise
+
+
+def runs(n: int, accuracy: float = 0.991, spread: float = 0.0005) -> list[Run]:
+    return [make_run(seed=i, accuracy=accuracy + spread * (-1) ** i) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("these", "certified", "reason"),
+    [
+        (runs(10), True, "is at or above 99 %"),
+        (runs(9), False, "9 runs are too few"),
+        (runs(30, 0.9899), False, "is below 99 %"),
+        # The mean is above the target, the lower bound of its interval is not.
+        (runs(10, 0.9902, 0.001), False, "is below 99 %"),
+        ([*runs(20), make_run(seed=20, accuracy=None, status="failed")], False, "1 of 21 runs failed"),
+    ],
+)
+def test_the_rule(these: list[Run], certified: bool, reason: str) -> None:
+    verdict = judge(summarise(these), 0.99)
+    assert verdict.certified == certified
+    assert reason in verdict.reason
+
+
+def test_the_rule_holds_its_error_rate() -> None:
+    """A recipe whose true mean is just below the target is certified in less than 2.5 % of the cases."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    certified = 0
+    for _ in range(400):
+        these = [make_run(seed=i, accuracy=a) for i, a in enumerate(rng.normal(0.98999, 0.0007, 12))]
+        certified += judge(summarise(these), 0.99).certified
+    assert certified / 400 < 0.05
+
+
+def test_the_evidence_follows_from_the_runs(tmp_path: Path) -> None:
+    shared = replace(runs(12)[11], timing_valid=False)
+    written, verdict = write_certificate(tmp_path, [*runs(11), shared], 0.99)
+    assert verdict.certified
+    assert {path.name for path in written} == {"runs.jsonl", "record.json", "README.md"}
+    readme = (tmp_path / "README.md").read_text()
+    for text in (
+        "99.100 %",
+        "12 done, 0 failed",
+        "12 of 12",
+        "p < 0.001",
+        "| 11 | 99.05 % | 15.0 s ‡ |",
+        "| optimizer.lr |",
+    ):
+        assert text in readme
+    check_record(tmp_path)
+    (tmp_path / "README.md").write_text(readme.replace("99.100", "99.200"))
+    with pytest.raises(InputError, match="does not follow"):
+        check_record(tmp_path)
+
+
+def test_forgeries_are_found_out(tmp_path: Path) -> None:
+    write_certificate(tmp_path, runs(12, 0.98), 0.99)
+    claim = tmp_path / "record.json"
+    honest = claim.read_text()
+    claim.write_text(honest.replace('"certified": false', '"certified": true'))
+    with pytest.raises(InputError, match="says certified: True, but"):
+        check_record(tmp_path)
+    other = make_recipe(batch_size=7)
+    claim.write_text(honest.replace(runs(1)[0].recipe.digest, other.digest))
+    with pytest.raises(InputError, match="not of the recipe"):
+        check_record(tmp_path)
+    claim.write_text(honest.replace('"certificate"', '"diploma"'))
+    with pytest.raises(InputError, match="unknown kind 'diploma'"):
+        check_record(tmp_path)
+    claim.write_text("[]")
+    with pytest.raises(InputError, match="does not say what kind"):
+        check_record(tmp_path)
+    claim.write_text("{")
+    with pytest.raises(InputError, match="no readable record"):
+        check_record(tmp_path)
+
+
+def test_a_seed_counts_once() -> None:
+    with pytest.raises(InputError, match="twice"):
+        write_certificate(Path("unused"), [*runs(10), runs(1)[0]], 0.99)
