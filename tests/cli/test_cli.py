@@ -107,6 +107,9 @@ def test_train_says_when_the_target_is_missed(hotlap, recipe: Path) -> None:  # 
         (["ladder", "mnist", "--max-minutes", "-1"], "must be positive"),
         (["compare", "mnist"], "nothing to compare with"),
         (["compare", "mnist", "mnist/8-final"], "are one recipe"),
+        (["compare", "mnist", "--set", "epochs=2", "--until", "2"], "--until is an error rate"),
+        (["compare", "mnist", "--set", "epochs=2", "--plan"], "--plan and a positive --effect go together"),
+        (["compare", "mnist", "--set", "epochs=2", "--plan", "--effect", "0.05"], "no spread is known"),
         (["certify"], "nothing to certify"),
         (["certify", "mnist", "--check", "records"], "no recipe"),
         (["certify", "--check", "/nowhere"], "there are no records below /nowhere"),
@@ -354,3 +357,27 @@ def test_a_recipe_without_target_cannot_be_certified(hotlap, tmp_path: Path) -> 
     path = tmp_path / "aimless.json"
     path.write_text(tiny(target=None).to_json())
     assert "has no target" in hotlap("certify", path).err
+
+
+def test_compare_until_it_is_settled(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
+    arguments = ("compare", recipe, "--set", "optimizer.lr=1e-9", "--seeds", "30", "--until", "0.05")
+    done = hotlap(*arguments)
+    assert done.status == 0
+    assert "settled after" in done.err
+    assert "at all looks together" in done.out
+    document = hotlap(*arguments, "--json").json
+    assert document["sequential"]["settled"] is True
+    assert document["sequential"]["p"] <= 0.05
+    assert 5 <= document["a"]["n"] == document["b"]["n"] < 30
+    limited = hotlap(*arguments, "--max-minutes", "0.00001")
+    assert "the next would not fit" in limited.err
+
+
+def test_compare_plans_from_stored_runs(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
+    hotlap("train", recipe, "--seeds", "4", "-q")
+    arguments = ("compare", recipe, "--set", "batch_size=32", "--plan", "--effect")
+    assert "runs of each: one run varies by" in hotlap(*arguments, "1").out
+    small, large = (hotlap(*arguments, points, "--json").json["runs_of_each"] for points in ("0.5", "2"))
+    assert small > large >= 2
+    with Store() as store:
+        assert len(store.runs()) == 4, "planning trains nothing"

@@ -24,8 +24,7 @@ class MeanDifference:
     Attributes:
         ci95: Welch's 95 % interval of the difference; None unless both sides have two values.
         p: two-sided p-value of "there is no difference" (Welch's t-test); None as ``ci95``.
-        runs_needed: runs on each side with which a difference of this size would be resolved (p < 0.05) with 80 %
-            chance; None where ``ci95`` is None or the difference is zero.
+        deviation: standard deviation of one run, pooled over both sides; None as ``ci95``.
     """
 
     mean_a: float
@@ -35,7 +34,15 @@ class MeanDifference:
     difference: float
     ci95: Interval | None
     p: float | None
-    runs_needed: int | None
+    deviation: float | None
+
+    @property
+    def runs_needed(self) -> int | None:
+        """Runs on each side with which a difference of this size would be resolved (p < 0.05) with 80 % chance.
+
+        None where ``ci95`` is None or the difference is zero.
+        """
+        return None if self.deviation is None else runs_to_resolve(self.difference, self.deviation)
 
     @property
     def resolved(self) -> bool:
@@ -83,7 +90,7 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
     difference = mean_b - mean_a
     ci95: Interval | None = None
     p: float | None = None
-    needed: int | None = None
+    deviation: float | None = None
     if len(a) >= 2 and len(b) >= 2:
         error_a, error_b = statistics.stdev(a) / math.sqrt(len(a)), statistics.stdev(b) / math.sqrt(len(b))
         error = math.hypot(error_a, error_b)
@@ -91,8 +98,7 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
             ci95, p = (difference, difference), float(difference == 0)
         else:
             ci95, p = _welch(difference, error, error_a, len(a), error_b, len(b))
-        if difference != 0:
-            needed = runs_to_resolve(difference, math.sqrt((statistics.variance(a) + statistics.variance(b)) / 2))
+        deviation = math.sqrt((statistics.variance(a) + statistics.variance(b)) / 2)
     return MeanDifference(
         mean_a=mean_a,
         mean_b=mean_b,
@@ -101,7 +107,7 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
         difference=difference,
         ci95=ci95,
         p=p,
-        runs_needed=needed,
+        deviation=deviation,
     )
 
 
