@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hotlap import datasets
+from hotlap.bench.executors import Executor, Job
+from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.own_data import data_component, options_written
 from hotlap.datasets.base import Progress
 from hotlap.engine.devices import choose_device, use_threads
@@ -71,8 +73,8 @@ class Session:
             self._digests[recipe.data] = data.digest
         return self._digests[recipe.data]
 
-    def run(self, recipe: Recipe, seed: int) -> Run:
-        """Train once and store the run, failed or done.
+    def train(self, recipe: Recipe, seed: int) -> Run:
+        """Train once, without storing the run.
 
         Raises:
             HotlapError: the recipe and the data do not go together.
@@ -88,6 +90,32 @@ class Session:
                 timing_valid=self._timing_valid,
                 log_accuracy=self._log_accuracy,
             )
+        return run
+
+    def run(self, recipe: Recipe, seed: int) -> Run:
+        """Train once and store the run, failed or done.
+
+        Raises:
+            HotlapError: the recipe and the data do not go together.
+        """
+        return self._stored(self.train(recipe, seed))
+
+    def run_all(self, jobs: Sequence[Job], executor: Executor | None = None) -> Iterator[Run]:
+        """Train jobs and yield their runs, stored and without their networks, as they finish.
+
+        Args:
+            jobs: each distinct one is trained once.
+            executor: where; in this process, in order, when None.
+
+        Raises:
+            HotlapError: a recipe and its data do not go together, or workers are lost.
+        """
+        for recipe in {job.recipe for job in jobs}:
+            self.fetch(recipe)
+        for run in (executor or LocalExecutor(self.train)).run(jobs):
+            yield self._stored(run)
+
+    def _stored(self, run: Run) -> Run:
         if self.store is not None:
             self.store.add(run)
         return run

@@ -12,6 +12,7 @@ from hotlap.cli.output import print_json, stdout
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hotlap.bench.executors import Executor
     from hotlap.result import Run, Summary
 
 
@@ -23,6 +24,9 @@ def train(
     target: Annotated[float | None, typer.Option("--target", help="Accuracy to reach, e.g. 0.99.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Train so many seeds at once; then times do not count.")
+    ] = 1,
     compile_: options.Compile = None,
     precision: options.Precision = None,
     log_accuracy: Annotated[
@@ -37,6 +41,7 @@ def train(
 
     Exit status 1 when the target was missed: the only run is below it, or the 95 % interval of the mean is.
     """
+    from hotlap.bench.executors import Job
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
     from hotlap.store import Store
@@ -57,24 +62,28 @@ def train(
             timing_valid=not shared,
             log_accuracy=log_accuracy,
         )
+        work = [Job(resolved, seed) for seed in chosen]
         try:
-            for seed in chosen:
-                run = session.run(resolved, seed)
-                # The table at the end shows every run again; networks of many seeds would only fill the memory.
-                runs.append(_without_network(run))
+            for run in session.run_all(work, _executor(jobs, threads, device)):
+                runs.append(run)
                 if len(chosen) > 1:
                     progress.say(_line(run))
         except KeyboardInterrupt:
             progress.say(f"interrupted: {len(runs)} of {len(chosen)} runs are finished and stored in {opened.path}")
             raise
         where = opened.path
+    runs.sort(key=lambda run: run.seed)
     raise typer.Exit(_report(runs, where, as_json=json))
 
 
-def _without_network(run: Run) -> Run:
-    from dataclasses import replace
+def _executor(jobs: int, threads: int | None, device: str) -> Executor | None:
+    """Choose where to train; with several jobs each gets its share of the cores."""
+    if jobs == 1:
+        return None
+    from hotlap.bench.executors.processes import ProcessExecutor
+    from hotlap.engine.environment import available_cores
 
-    return replace(run, module=None)
+    return ProcessExecutor(jobs, threads=threads or max(1, available_cores() // jobs), device=device)
 
 
 def _line(run: Run) -> str:
