@@ -26,7 +26,8 @@ RESULTS = Path(__file__).parent / "results" / "seeds_at_once.jsonl"
 def wall(recipe: str, seeds: int, jobs: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         environment = {**os.environ, "HOTLAP_STORE": str(Path(scratch) / "runs.sqlite")}
-        command = [sys.executable, "-m", "hotlap", "train", recipe, "--seeds", str(seeds), "--jobs", str(jobs), "--json"]
+        options = ["--seeds", str(seeds), "--jobs", str(jobs), "--json"]
+        command = [sys.executable, "-m", "hotlap", "train", recipe, *options]
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         seconds = time.perf_counter() - start
@@ -52,7 +53,8 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
         print(f"round {number}, {jobs} at once: {per_minute[jobs][-1]:.2f} runs a minute", flush=True)
     ratios = sorted(many / one for one, many in zip(per_minute[1], per_minute[cores], strict=True))
-    print(f"{cores} at once give {ratios[len(ratios) // 2]:.2f} times the runs a minute ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    middle = ratios[len(ratios) // 2]
+    print(f"{cores} at once give {middle:.2f} times the runs a minute ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_intervals_of_times_keep_the_unit_of_their_centre() -> None:
     assert seconds_with_interval(9.99, (9.5, 10.5)) == "9.99 s [9.50, 10.5]"
     assert seconds_with_interval(0.11, (0.09, 0.13)) == "0.110 s [0.090, 0.130]"
     assert seconds_with_interval(0.041, (0.039, 0.12)) == "41 ms [39, 120]"
-    assert seconds_with_interval(60.2, (59.0, 61)) == "1 min 00 s [0 min 59 s, 1 min 01 s]"
+    assert seconds_with_interval(60.2, (59.0, 61)) == "1 min 00 s [59.0 s, 1 min 01 s]"
     assert seconds_with_interval(2.0, None) == "2.00 s"
     assert seconds_with_interval(None, None) == "–"
     assert interval((1.5, 2)) == "[1.5, 2]"

@@ -39,9 +39,9 @@ def test_a_record_holds_raw_runs_and_what_follows_from_them(tmp_path: Path) -> N
     assert read_runs(folder) == sorted(runs_of(folder), key=lambda run: (run.recipe.name, run.seed))
     assert {run.id for run in read_runs(folder)} == {run.id for run in read_runs(folder)}
     readme = (folder / "README.md").read_text()
-    line = next(line for line in readme.splitlines() if line.startswith("| 8 8-final"))
+    line = next(line for line in readme.splitlines() if line.startswith("| 8-final"))
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
-    assert cells[:4] == ["8 8-final", "5×5 first kernel, Adam, pool first", "0.762 s ± 0.025", "99.04 %"]
+    assert cells[:4] == ["8-final", "5×5 first kernel, Adam, pool first", "0.762 s ± 0.025", "99.04 %"]
     assert cells[4] == "3"
     assert cells[5].startswith("99.01 % ± 0.02")
     assert cells[6] == "3 of 3"
@@ -58,21 +58,22 @@ def runs_of(folder: Path) -> list[Run]:
 
 
 def test_a_record_that_was_edited_is_found_out(tmp_path: Path) -> None:
-    write_ladder_record(tmp_path, LADDER, runs())
-    readme = tmp_path / "README.md"
+    folder = tmp_path / "records" / "the-ladder"
+    write_ladder_record(folder, LADDER, runs())
+    readme = folder / "README.md"
     readme.write_text(readme.read_text().replace("99.01 %", "99.91 %"))
     with pytest.raises(InputError, match="does not follow from its raw runs"):
-        record.check_record(tmp_path)
+        record.check_record(folder)
     document = tmp_path / "doc.md"
-    document.write_text(f"before\n<!-- record {tmp_path.name} -->\nold\n<!-- end -->\nafter\n")
-    assert record.main([tmp_path.parent, document]) == 0
-    assert document.read_text().startswith(f"before\n<!-- record {tmp_path.name} -->\n| rung | change |")
+    document.write_text("before\n<!-- record the-ladder -->\nold\n<!-- end -->\nafter\n")
+    assert record.main([tmp_path / "records", document]) == 0
+    assert document.read_text().startswith("before\n<!-- record the-ladder -->\n| rung | change |")
     assert document.read_text().endswith("<!-- end -->\nafter\n")
     assert "old" not in document.read_text().split()
-    record.check_record(tmp_path)
+    record.check_record(folder)
     readme.unlink()
     with pytest.raises(InputError, match="does not follow from its raw runs"):
-        record.check_record(tmp_path)
+        record.check_record(folder)
 
 
 def test_what_cannot_be_a_record_is_refused(tmp_path: Path) -> None:

@@ -45,8 +45,7 @@ def seconds_with_interval(s: float | None, bounds: tuple[float, float] | None) -
     unit = _unit(s)
 
     def show(bound: float) -> str:
-        text = _seconds_in(bound, unit)
-        return text if unit in ("h", "min") else text.rpartition(" ")[0]
+        return seconds(bound) if unit in ("h", "min") else _seconds_in(bound, unit).rpartition(" ")[0]
 
     return f"{_seconds_in(s, unit)} {interval(bounds, show)}"
 

@@ -121,7 +121,7 @@ def _line(row: LadderRow, first_s: float | None, before: LadderRow | None) -> st
         return f"{reference / own:.2f}×" if reference and own else "–"
 
     accuracy = percent(row.published_accuracy) if row.published_accuracy is not None else "–"
-    head = f"| {row.index} {row.name} | {row.title} | {row.published_text} | {accuracy} |"
+    head = f"| {row.name} | {row.title} | {row.published_text} | {accuracy} |"
     summary = row.summary
     if summary is None:
         return f"{head} 0 | – | – | – | – | – |"
@@ -138,7 +138,7 @@ def _line(row: LadderRow, first_s: float | None, before: LadderRow | None) -> st
 
 def _remarks(rows: Sequence[LadderRow]) -> list[str]:
     summaries = [row.summary for row in rows if row.summary]
-    remarks = []
+    remarks = ["Square brackets hold a 95 % interval, for fewer than 6 runs their range."]
     if any(summary.stops_on_test for summary in summaries):
         remarks.append("† Stops on test accuracy, as published: its accuracy is optimistic by construction.")
     if any(not summary.timing_valid for summary in summaries):
