@@ -129,6 +129,21 @@ def test_compiled_and_eager_agree() -> None:
     assert compiled.accuracy == pytest.approx(eager.accuracy, abs=0.05)
 
 
+def test_failing_compilation_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    import hotlap.engine.loop as loop
+
+    def broken(images: torch.Tensor) -> torch.Tensor:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(loop, "forward_of", lambda network, recipe: broken)
+    with pytest.raises(InputError, match=r"torch\.compile does not work here: .* → go without it: --no-compile"):
+        go(engine__compile=True)
+    with pytest.raises(InvalidCxxCompiler):
+        go()
+
+
 def test_recipes_that_do_not_fit_the_data_are_refused() -> None:
     with pytest.raises(InputError, match=r"512 training images, less than one batch of 1000"):
         go(batch_size=1000, feed__drop_last=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -46,27 +47,6 @@ def warm_up(
     Raises:
         InputError: the recipe asks for compilation, which fails here.
     """
-    try:
-        _exercise(network, forward, loss_of, recipe, shape, classes, count, device)
-    except Exception as error:
-        if recipe.engine.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
-            first_line = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"torch.compile does not work here: {first_line}", "go without it: --no-compile"
-            ) from error
-        raise
-
-
-def _exercise(
-    network: nn.Module,
-    forward: Callable[[Tensor], Tensor],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
-    recipe: Recipe,
-    shape: tuple[int, int, int],
-    classes: int,
-    count: int,
-    device: torch.device,
-) -> None:
     rng = generator(0, device)
 
     def dummy(n: int) -> tuple[Tensor, Tensor]:
@@ -74,14 +54,29 @@ def _exercise(
         labels = torch.randint(classes, (n,), generator=rng, device=device)
         return images.contiguous(memory_format=MEMORY_FORMATS[recipe.engine.memory_format]), labels
 
-    optimizer = OPTIMIZERS.build(recipe.optimizer, params=network.parameters())
-    for _ in range(STEPS):
-        images, labels = dummy(min(recipe.batch_size, count))
+    with _explaining_compilation(recipe):
+        optimizer = OPTIMIZERS.build(recipe.optimizer, params=network.parameters())
+        for _ in range(STEPS):
+            images, labels = dummy(min(recipe.batch_size, count))
+            optimizer.zero_grad()
+            with precision(recipe, device):
+                loss = loss_of(forward(images), labels)
+            loss.backward()
+            optimizer.step()
         optimizer.zero_grad()
         with precision(recipe, device):
-            loss = loss_of(forward(images), labels)
-        loss.backward()
-        optimizer.step()
-    optimizer.zero_grad()
-    with precision(recipe, device):
-        evaluate(network, forward, [dummy(min(recipe.evaluation.batch_size, count))])
+            evaluate(network, forward, [dummy(min(recipe.evaluation.batch_size, count))])
+
+
+@contextmanager
+def _explaining_compilation(recipe: Recipe) -> Iterator[None]:
+    """Turn a failure of torch.compile, whose message can be pages long, into one line with the way out."""
+    try:
+        yield
+    except Exception as error:
+        if recipe.engine.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            first_line = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"torch.compile does not work here: {first_line}", "go without it: --no-compile"
+            ) from error
+        raise
