@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before torch is imported anywhere: tests share the cores, and threads that spin while they wait for a core that is
+# taken are slower by orders of magnitude than one thread. Child processes inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 

@@ -9,6 +9,7 @@ import torch
 from hotlap import datasets
 from hotlap.datasets import ImageData
 from hotlap.engine.clock import Clock
+from hotlap.engine.devices import use_threads
 from hotlap.engine.loop import train_once
 from hotlap.errors import DataError, InputError
 from hotlap.recipe import Recipe
@@ -58,6 +59,13 @@ def test_the_same_seed_gives_bit_equal_weights(changes: dict[str, Any]) -> None:
     assert first.accuracy == again.accuracy
     assert first.loss_by_epoch == again.loss_by_epoch
     assert not torch.equal(weights(first), weights(other))
+
+
+def test_the_same_seed_gives_bit_equal_weights_with_several_threads() -> None:
+    with use_threads(2):
+        first, again = go(1, batch_size=256), go(1, batch_size=256)
+    assert first.environment.threads == 2
+    assert torch.equal(weights(first), weights(again))
 
 
 def test_the_callers_generators_and_threads_are_left_alone() -> None:

@@ -107,9 +107,8 @@ def _check(root: Path, *, as_json: bool) -> None:
         print_json({"records": [str(folder) for folder in folders], "problems": problems})
     else:
         for folder in folders:
-            stdout().print(
-                f"{folder}: {'differs' if str(folder) in problems else 'follows from its runs'}", markup=False
-            )
+            state = "differs" if str(folder) in problems else "follows from its runs"
+            stdout().print(f"{folder}: {state}", markup=False, soft_wrap=True)
         for problem in problems.values():
             stderr().print(problem, markup=False, soft_wrap=True)
     raise typer.Exit(int(bool(problems)))
