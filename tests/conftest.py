@@ -10,6 +10,11 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about a shared machine than about the code.
+settings.register_profile("hotlap", deadline=None)
+settings.load_profile("hotlap")
 
 
 @pytest.fixture(autouse=True)
