@@ -94,24 +94,6 @@ def test_since_understands_dates_times_and_zones(store: Store) -> None:
         store.runs(since="yesterday")
 
 
-def test_finished_seeds_gives_the_earliest_done_run_of_each_seed_on_that_machine(store: Store) -> None:
-    first = make_run(seed=4)
-    for run in (
-        first,
-        make_run(seed=4, accuracy=0.5, started_at="2027-01-01T00:00:00+00:00"),
-        make_run(seed=2),
-        make_run(seed=5, accuracy=None),
-        make_run(seed=6, threads=4),
-        make_run(seed=7, device="cuda:0"),
-        make_run(seed=8, backend="graph"),
-        make_run(seed=9, recipe=make_recipe(epochs=2)),
-    ):
-        store.add(run)
-    finished = store.finished_seeds(first.recipe.digest, device="cpu", threads=2, backend="eager")
-    assert list(finished) == [2, 4]
-    assert finished[4] == first
-
-
 def test_a_run_is_found_by_the_beginning_of_its_id(store: Store) -> None:
     store.add(make_run(seed=1, id="ab" + "0" * 30))
     store.add(make_run(seed=2, id="ac" + "0" * 30))

@@ -164,30 +164,6 @@ class Store:
             raise StoreError(f"limit must not be negative, not {limit}")
         return self._select(where, newest=limit)
 
-    def finished_seeds(self, digest: str, *, device: str, threads: int, backend: str) -> dict[int, Run]:
-        """Read the finished runs of one recipe on one kind of machine, to go on where an earlier session stopped.
-
-        Args:
-            digest: the recipe's whole digest.
-            device: as in ``Run.device``.
-            threads: as in ``Run.environment``.
-            backend: as in ``Run.backend``.
-
-        Returns:
-            The earliest ``done`` run of each seed, by seed.
-        """
-        where = {
-            "digest = ?": digest,
-            "device = ?": device,
-            "threads = ?": threads,
-            "backend = ?": backend,
-            "status = ?": "done",
-        }
-        finished: dict[int, Run] = {}
-        for run in self._select(where):
-            finished.setdefault(run.seed, run)
-        return dict(sorted(finished.items()))
-
     def run(self, id_prefix: str) -> Run:
         """Read the one run whose id begins with ``id_prefix``.
 
