@@ -21,6 +21,7 @@ LAYERS = [
     {"store", "report", "ladder", "ladders", "datasets", "models", "techniques", "optim"},
     {"engine"},
     {"bench"},
+    {"tune"},
     {"api"},
     {"cli"},
     {"__main__"},

@@ -142,7 +142,8 @@ def _other(value: Any, path: str) -> Any:
         return next(choice for choice in choices[path] if choice != value)
     match value:
         case None:
-            return {"stop_at": 0.5, "evaluation.augmentation": part("flip")}.get(path, (0.5,))
+            parts = dict.fromkeys(("evaluation.augmentation", "mixing", "averaging", "selection"), part("flip"))
+            return {"stop_at": 0.5, **parts}.get(path, (0.5,))
         case bool():
             return not value
         case str():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hotlap.bench.executors import Job
+from hotlap.bench.executors.choice import batched_or, choose_executor
 from hotlap.bench.session import Session, resolve_recipe
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
@@ -43,7 +46,9 @@ def train(
     """
     from hotlap.errors import DivergenceError
 
-    run_ = _run_all(recipe, [seed], changes, data, device, threads, store)[0]
+    resolved = resolve_recipe(recipe, changes=changes, data=data)
+    with _opened(store) as opened:
+        run_ = Session(device=device, threads=threads, store=opened).run(resolved, seed)
     if run_.status == "failed":
         raise DivergenceError(run_.error or "the run failed")
     return run_
@@ -57,9 +62,11 @@ def run(
     data: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    jobs: int = 1,
+    batch_seeds: int | None = None,
     store: bool | Path | Store = False,
 ) -> RunSet:
-    """Train a recipe with several seeds, one after another.
+    """Train a recipe with several seeds.
 
     Args:
         recipe: as for ``train``.
@@ -68,10 +75,12 @@ def run(
         data: as for ``train``.
         device: as for ``train``.
         threads: as for ``train``.
+        jobs: seeds at once, each in a process of its own; above 1 times do not count.
+        batch_seeds: seeds in one program; then times do not count.
         store: as for ``train``.
 
     Returns:
-        The runs, failed ones included; their networks are not kept.
+        The runs in the order of their seeds, failed ones included; their networks are not kept.
 
     Raises:
         HotlapError: the recipe, the data or the device cannot be used, or there are no seeds.
@@ -79,28 +88,22 @@ def run(
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not chosen:
         raise InputError("no seeds to run", "for example seeds=10")
-    return RunSet(tuple(_run_all(recipe, chosen, changes, data, device, threads, store, keep_modules=False)))
-
-
-def _run_all(
-    recipe: str | Path | Recipe,
-    seeds: list[int],
-    changes: Mapping[str, Any] | None,
-    data: str | Path | None,
-    device: str,
-    threads: int | None,
-    store: bool | Path | Store,
-    *,
-    keep_modules: bool = True,
-) -> list[Run]:
-    from dataclasses import replace
-
     resolved = resolve_recipe(recipe, changes=changes, data=data)
-    opened = store if isinstance(store, Store) else Store(store if isinstance(store, Path) else None) if store else None
-    try:
-        session = Session(device=device, threads=threads, store=opened)
-        runs = (session.run(resolved, seed) for seed in seeds)
-        return [run_ if keep_modules else replace(run_, module=None) for run_ in runs]
-    finally:
-        if opened is not None and opened is not store:
-            opened.close()
+    where_to = choose_executor(kind=None, jobs=jobs, address=None, threads=threads, device=device)
+    with _opened(store) as opened:
+        session = Session(device=device if where_to is None else "auto", threads=threads, store=opened)
+        work = [Job(resolved, seed) for seed in chosen]
+        runs = list(session.run_all(work, batched_or(where_to, batch_seeds, session.train_batch)))
+    return RunSet(tuple(sorted(runs, key=lambda run_: chosen.index(run_.seed))))
+
+
+@contextmanager
+def _opened(store: bool | Path | Store) -> Iterator[Store | None]:
+    """Lend the store that is meant, and close it afterwards unless it is the caller's."""
+    if isinstance(store, Store):
+        yield store
+    elif not store:
+        yield None
+    else:
+        with Store(store if isinstance(store, Path) else None) as opened:
+            yield opened

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from hotlap.errors import InputError, unknown_name
 from hotlap.recipe import Recipe, diff
@@ -35,10 +35,11 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """A recipe as one declared change to the one before.
+    """A recipe as one declared change to another, the rung before unless ``parent`` names one.
 
     Attributes:
         name: short name; the recipe is called ``ladder/name``.
+        parent: name of an earlier rung of the ladder that is changed; empty for the one before.
         title: what changes, in a few words, for tables.
         change: the technique: dotted path → new value.
         retune: hyper-parameters moved because of the change.
@@ -51,6 +52,7 @@ class Rung:
 
     name: str
     title: str
+    parent: str = ""
     change: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     retune: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     budget: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
@@ -82,6 +84,26 @@ class Ladder:
     hardware: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """A ladder whose rungs are chosen from other ladders, in the order in which they were found.
+
+    Attributes:
+        recipes: names of the rungs' recipes, each ``ladder/rung``.
+        policy: the timing policy that published figures follow; where ladders differ, that of the first.
+        hardware: what the published figures were measured on.
+    """
+
+    name: str
+    title: str
+    recipes: tuple[str, ...]
+    policy: str
+    hardware: str
+
+
+AnyLadder: TypeAlias = Ladder | Lineage
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A rung with its resolved recipe and that of its parent (None for the first)."""
@@ -92,15 +114,21 @@ class Step:
     parent: Recipe | None
 
 
-def resolve(ladder: Ladder) -> tuple[Step, ...]:
+def resolve(ladder: AnyLadder) -> tuple[Step, ...]:
     """Resolve every rung to its complete recipe.
 
     Raises:
         InputError: a rung declares a path twice, or one that does not change, or the first rung declares a change.
     """
+    if isinstance(ladder, Lineage):
+        known = {s.recipe.name: s for one in ladders().values() if isinstance(one, Ladder) for s in resolve(one)}
+        return tuple(replace(known[name], index=index) for index, name in enumerate(ladder.recipes))
     steps: list[Step] = []
-    recipe, parent = ladder.base, None
+    by_name: dict[str, Recipe] = {}
     for index, rung in enumerate(ladder.rungs):
+        before = steps[-1].recipe if steps else None
+        parent = by_name[rung.parent] if rung.parent else before
+        recipe = parent or ladder.base
         groups = (rung.change, rung.retune, rung.budget)
         if len(rung.changes) != sum(map(len, groups)):
             raise InputError(f"{ladder.name}/{rung.name} declares one path in two groups")
@@ -111,22 +139,22 @@ def resolve(ladder: Ladder) -> tuple[Step, ...]:
                 raise InputError(f"{ladder.name}/{rung.name} declares {path}, which does not change")
         recipe = recipe.with_changes(rung.changes, name=f"{ladder.name}/{rung.name}")
         steps.append(Step(index, rung, recipe, parent))
-        parent = recipe
+        by_name[rung.name] = recipe
     return tuple(steps)
 
 
 @cache
-def ladders() -> Mapping[str, Ladder]:
+def ladders() -> Mapping[str, AnyLadder]:
     """Every ladder by name: each module of ``hotlap.ladders`` lists its own in ``LADDERS``."""
     package = importlib.import_module("hotlap.ladders")
-    found: dict[str, Ladder] = {}
+    found: dict[str, AnyLadder] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
         for ladder in importlib.import_module(f"hotlap.ladders.{module}").LADDERS:
             found[ladder.name] = ladder
     return MappingProxyType(found)
 
 
-def get_ladder(name: str) -> Ladder:
+def get_ladder(name: str) -> AnyLadder:
     """Find a ladder by name.
 
     Raises:
@@ -158,13 +186,13 @@ def get_recipe(name: str) -> Recipe:
     return known[name]
 
 
-def parse_rungs(text: str, ladder: Ladder) -> tuple[int, ...]:
+def parse_rungs(text: str, ladder: AnyLadder) -> tuple[int, ...]:
     """Read a choice of rungs: ``3..8``, ``5``, ``0,3..5`` or rung names, separated by commas.
 
     Raises:
         InputError: not a rung of the ladder.
     """
-    names = [rung.name for rung in ladder.rungs]
+    names = [step.rung.name for step in resolve(ladder)]
     chosen: set[int] = set()
     for item in (piece.strip() for piece in text.split(",")):
         first, dots, last = item.partition("..")

@@ -67,12 +67,13 @@ class EngineOptions:
     """How the arithmetic is done; each may be changed without changing the method.
 
     Attributes:
-        precision: ``fp32``, or ``bf16`` for automatic mixed precision.
+        precision: ``fp32``; ``bf16`` for automatic mixed precision; ``fp16`` for weights and images in float16, which
+            becomes fp32 on a CPU; ``auto`` for what the device does fast.
         memory_format: ``contiguous`` (NCHW) or ``channels_last`` (NHWC in memory).
         compile: compile the network with torch.compile during warm-up.
     """
 
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     compile: bool = False
 
@@ -86,10 +87,13 @@ class Recipe:
         data: data set and its options.
         feed: loading, order and normalisation.
         augment: training augmentations, applied in order.
+        mixing: augmentation that mixes images and targets, after all others; None leaves targets alone.
         model: network and its options.
         label_smoothing: share of the target spread over all classes.
         optimizer: optimizer and its options.
         schedule: learning-rate schedule; multiplies or replaces the optimizer's ``lr``.
+        averaging: average of the weights that is evaluated in their place; None evaluates the weights themselves.
+        selection: choice of the images of each batch that are trained on; None trains on all.
         batch_size: images per optimizer step.
         epochs: passes over the training set; a fraction ends in mid-epoch.
         stop_at: test accuracy (0–1) at which training ends early, measured after every epoch; None never measures.
@@ -102,10 +106,13 @@ class Recipe:
     data: Component
     feed: Feed
     augment: tuple[Component, ...] = ()
+    mixing: Component | None = None
     model: Component
     label_smoothing: float = 0.0
     optimizer: Component
     schedule: Component
+    averaging: Component | None = None
+    selection: Component | None = None
     batch_size: int
     epochs: float
     stop_at: float | None = None

@@ -68,6 +68,8 @@ class Run:
         loss_by_epoch: mean training loss of each epoch begun.
         phases: seconds by phase, every phase of ``PHASES``.
         timing_valid: False when the run shared the machine; then it carries accuracy claims only.
+        precision: what it was computed in; a recipe may leave that to the device.
+        seeds_at_once: seeds that were trained in one program; the phases then hold this run's share of its time.
         contention: cores that other processes kept busy while the run lasted; None where that cannot be known.
         module: the trained network; only on runs made in this process, never stored.
     """
@@ -87,6 +89,8 @@ class Run:
     accuracy_by_epoch: tuple[tuple[float, float], ...] = ()
     loss_by_epoch: tuple[float, ...] = ()
     error: str | None = None
+    precision: str = "fp32"
+    seeds_at_once: int = 1
     contention: float | None = None
     timing_rules: int = TIMING_RULES
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))

@@ -1,71 +1,164 @@
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import random
 import signal
+import subprocess
+import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hotlap.bench.executors import Executor, Job
 from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.executors.processes import ProcessExecutor
+from hotlap.bench.executors.pull import ATTEMPTS, JobSource
+from hotlap.bench.executors.ray import RayExecutor
 from hotlap.bench.session import Session
 from hotlap.errors import HotlapError, InputError
 from hotlap.store import Store
 from tiny import tiny
 
-EXECUTORS = [LocalExecutor(Session(threads=1).train), ProcessExecutor(2)]
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """A Ray of two workers on this machine, started once, which executors without an address use."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
 
 
-@pytest.mark.parametrize("executor", EXECUTORS, ids=lambda e: type(e).__name__)
-def test_the_contract(executor: Executor, own_store: Path) -> None:
+CAPACITY = {"local": 1, "processes": 2, "ray": 2}
+
+
+@pytest.fixture(params=CAPACITY)
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("ray_here")
+    return str(request.param)
+
+
+@pytest.fixture
+def executor(kind: str) -> Executor:
+    if kind == "local":
+        return LocalExecutor(Session(threads=1).train)
+    return ProcessExecutor(2) if kind == "processes" else RayExecutor(workers=2)
+
+
+def test_the_contract(executor: Executor, kind: str, own_store: Path) -> None:
     """Each distinct job once, failed ones too, no network, nothing stored, same results as in this process."""
     jobs = [Job(tiny(), 0), Job(tiny(), 1), Job(tiny(), 0), Job(tiny(optimizer__lr=1e30), 0)]
-    runs = {(run.recipe.digest, run.seed): run for run in executor.run(jobs)}
+    came = list(executor.run(jobs))
+    runs = {(run.recipe.digest, run.seed): run for run in came}
+    assert len(came) == 3
     assert set(runs) == {job.key for job in jobs}
     assert [runs[job.key].status for job in jobs] == ["done", "done", "done", "failed"]
     assert all(run.module is None for run in runs.values())
+    assert all(run.environment.threads == 1 for run in runs.values())
+    assert kind == "local" or not any(run.timing_valid for run in came), "they shared the machine"
     assert not own_store.exists()
     here = Session(threads=1).train(tiny(), 1)
     assert runs[jobs[1].key].accuracy == here.accuracy
     assert runs[jobs[1].key].loss_by_epoch == here.loss_by_epoch
-    with pytest.raises(InputError, match="too small"):
+    with pytest.raises(InputError, match="too small") as refused:
         list(executor.run([Job(tiny(model__kernels=(11, 3)), 0)]))
+    assert type(refused.value) is InputError
+    assert "too small" in refused.value.cause
 
 
-def test_times_of_runs_that_share_the_machine_do_not_count() -> None:
-    runs = list(ProcessExecutor(2).run([Job(tiny(), 0), Job(tiny(), 1)]))
-    assert [run.timing_valid for run in runs] == [False, False]
-    assert [run.environment.threads for run in runs] == [1, 1]
+def test_a_study_chooses_by_the_runs_that_have_come_in(executor: Executor, kind: str) -> None:
+    """Jobs are drawn no further ahead than workers are free, and after None only when another run has come in."""
+    came: list[int] = []
+    ahead: list[int] = []
+    asked_in_vain: list[int] = []
+
+    def study() -> Iterator[Job | None]:
+        for seed in range(4):
+            ahead.append(seed + 1 - len(came))
+            yield Job(tiny(epochs=1), seed)
+        while len(came) < 4:
+            asked_in_vain.append(len(came))
+            yield None
+        yield Job(tiny(epochs=1), 10 + sum(came))
+
+    for run in executor.run(study()):
+        came.append(run.seed)  # noqa: PERF401 (the study reads it meanwhile)
+    assert sorted(came[:4]) == list(range(4))
+    assert came[4:] == [16]
+    assert max(ahead) == CAPACITY[kind]
+    assert len(asked_in_vain) == len(set(asked_in_vain))
+
+
+def test_a_study_that_waits_for_nothing_is_told_so(executor: Executor) -> None:
+    with pytest.raises(HotlapError, match="internal error: the study waits for a run to finish, but none is in flight"):
+        next(iter(executor.run([None])))
+
+
+def test_an_error_in_the_study_ends_it(executor: Executor) -> None:
+    def study() -> Iterator[Job]:
+        yield Job(tiny(epochs=1), 0)
+        raise LookupError("no more ideas")
+
+    with pytest.raises(LookupError, match="no more ideas"):
+        list(executor.run(study()))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_session_stores_each_run_before_the_next_is_drawn() -> None:
+    with Store() as store:
+        stored: list[int] = []
+
+        def study() -> Iterator[Job]:
+            for seed in range(3):
+                stored.append(len(store.runs()))
+                yield Job(tiny(epochs=1), seed)
+
+        assert [run.seed for run in Session(store=store).run_all(study())] == [0, 1, 2]
+        assert stored == [0, 1, 2]
 
 
 def test_a_lost_worker_is_replaced_and_no_run_is_lost_or_stored_twice(own_store: Path) -> None:
     with Store() as store:
         session = Session(store=store)
-        running = session.run_all([Job(tiny(epochs=20), seed) for seed in range(6)], ProcessExecutor(2))
+        running = session.run_all([Job(tiny(epochs=10), seed) for seed in range(4)], ProcessExecutor(2))
         first = next(running)
         os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
         rest = list(running)
-        assert sorted(run.seed for run in (first, *rest)) == list(range(6))
-        assert sorted(run.seed for run in store.runs()) == list(range(6))
+        assert sorted(run.seed for run in (first, *rest)) == list(range(4))
+        assert sorted(run.seed for run in store.runs()) == list(range(4))
 
 
 def test_workers_that_are_always_lost_end_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    executor = ProcessExecutor(1)
-    monkeypatch.setattr(ProcessExecutor, "_run_in_one_pool", lambda self, jobs: iter(()))
-    with pytest.raises(HotlapError, match="lost 3 times in a row without finishing a run \\(tiny seed 7"):
-        list(executor.run([Job(tiny(), 7)]))
+    def lose(self: ProcessExecutor, source: JobSource) -> Iterator[None]:
+        return [source.draw(0)]  # type: ignore[return-value]
+        yield
+
+    monkeypatch.setattr(ProcessExecutor, "_run_in_one_pool", lose)
+    with pytest.raises(HotlapError, match="lost 3 times in a row without finishing a run \\(tiny seed 7\\)"):
+        list(ProcessExecutor(1).run([Job(tiny(), 7)]))
 
 
-def test_leaving_early_ends_the_workers() -> None:
+def test_leaving_early_ends_the_workers_and_nothing_else() -> None:
     running = ProcessExecutor(2).run([Job(tiny(epochs=4000), 0), Job(tiny(epochs=1), 1), Job(tiny(epochs=4000), 2)])
     assert next(running).seed == 1
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    bystander.start()
     start = time.monotonic()
     running.close()  # type: ignore[attr-defined]
     assert time.monotonic() - start < 10
-    assert multiprocessing.active_children() == []
+    assert multiprocessing.active_children() == [bystander]
+    bystander.kill()
+    bystander.join()
 
 
 def test_bad_numbers_are_refused() -> None:
@@ -73,3 +166,74 @@ def test_bad_numbers_are_refused() -> None:
         ProcessExecutor(0)
     with pytest.raises(InputError, match="at least 1"):
         ProcessExecutor(2, threads=0)
+
+
+RECIPE = tiny()
+
+
+@given(st.lists(st.integers(0, 5)), st.integers(1, 3), st.integers())
+def test_every_job_finishes_once_whatever_is_lost(seeds: list[int], capacity: int, fate: int) -> None:
+    """Any order of finishing, and workers lost at any time, as long as a run finishes now and then."""
+    chance = random.Random(fate)
+    source = JobSource([Job(RECIPE, seed) for seed in seeds])
+    finished: Counter[int] = Counter()
+    in_flight: list[Job] = []
+    unlucky = 0
+    while True:
+        while len(in_flight) < capacity and (job := source.draw(len(in_flight))):
+            assert job not in in_flight
+            in_flight.append(job)
+        if not in_flight:
+            break
+        job = in_flight.pop(chance.randrange(len(in_flight)))
+        if unlucky < ATTEMPTS - 1 and chance.random() < 0.5:
+            unlucky += 1
+            source.lost([job], "unplugged")
+        else:
+            unlucky = 0
+            finished[job.seed] += 1
+            source.finished()
+    assert finished == Counter(set(seeds))
+
+
+def test_losses_are_counted_for_each_job_until_a_run_finishes() -> None:
+    source = JobSource([Job(RECIPE, 0), Job(RECIPE, 1)])
+    one, two = source.draw(0), source.draw(1)
+    assert one is not None
+    assert two is not None
+    for _ in range(ATTEMPTS - 1):
+        source.lost([one], "unplugged")
+        assert source.draw(1) is one
+    source.finished()
+    for _ in range(ATTEMPTS - 1):
+        source.lost([two, one], "unplugged")
+        assert (source.draw(0), source.draw(1)) == (two, one)
+    with pytest.raises(HotlapError, match=r"\(tiny seed 1, tiny seed 0\): unplugged → is memory short"):
+        source.lost([two, one], "unplugged")
+
+
+def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    """kill -9 of the driver leaves no worker behind, neither an idle nor a busy one."""
+    script = tmp_path / "study.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        "from hotlap.bench.executors import Job\n"
+        "from hotlap.bench.executors.processes import ProcessExecutor\n"
+        "from tiny import tiny\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = [Job(tiny(epochs=1), 0), Job(tiny(epochs=100_000), 1)]\n"
+        "    for run in ProcessExecutor(2).run(jobs):\n"
+        "        print(run.seed, flush=True)\n"
+    )
+    driver = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "0\n"
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    assert len(workers) >= 2
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]

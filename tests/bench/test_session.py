@@ -195,3 +195,16 @@ def test_a_session_fetches_before_it_times(monkeypatch: pytest.MonkeyPatch) -> N
     session.run(tiny(batch_size=32), 0)
     assert calls == [None, "timed", "timed"]
     assert SYNTHETIC in session._digests
+
+
+def test_many_seeds_at_once_in_python() -> None:
+    """Processes and one program give what one after another gives, in the order asked for."""
+    plain = hotlap.run(tiny(epochs=1), seeds=[3, 1, 2], threads=1)
+    assert [run.seed for run in plain] == [3, 1, 2]
+    processes = hotlap.run(tiny(epochs=1), seeds=[3, 1, 2], jobs=2, threads=1)
+    assert [(run.seed, run.loss_by_epoch) for run in processes] == [(run.seed, run.loss_by_epoch) for run in plain]
+    together = hotlap.run(tiny(epochs=1), seeds=[3, 1, 2], batch_seeds=3)
+    assert [run.seed for run in together] == [3, 1, 2]
+    for one, alone in zip(together, plain, strict=True):
+        assert one.loss_by_epoch == pytest.approx(alone.loss_by_epoch, rel=1e-4)
+        assert not one.timing_valid

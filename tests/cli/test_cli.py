@@ -146,7 +146,7 @@ def test_unexpected_errors_are_one_line_too(hotlap, recipe: Path, monkeypatch: p
     def explode(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(session, "train_once", explode)
+    monkeypatch.setattr(session, "train_seeds", explode)
     done = hotlap("train", recipe)
     assert (done.status, done.out) == (70, "")
     assert "unexpected ZeroDivisionError: oops → repeat with --debug" in done.err
@@ -154,7 +154,7 @@ def test_unexpected_errors_are_one_line_too(hotlap, recipe: Path, monkeypatch: p
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device", "/some/file")
 
-    monkeypatch.setattr(session, "train_once", full)
+    monkeypatch.setattr(session, "train_seeds", full)
     done = hotlap("train", recipe)
     assert done.status == 2
     assert "No space left on device (/some/file)" in done.err

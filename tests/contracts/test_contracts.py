@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from hotlap import datasets
 from hotlap.engine.loop import train_once
@@ -17,24 +19,86 @@ from hotlap.models import MODELS
 from hotlap.optim import OPTIMIZERS, SCHEDULES
 from hotlap.recipe import Component, part
 from hotlap.registry import Registry
-from hotlap.techniques import AUGMENTATIONS
+from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, VIEWS
+from hotlap.techniques.averaging import Averaging
+from hotlap.techniques.base import Moment
+from hotlap.techniques.views import Views
 from tiny import tiny
+
+MUON = part("muon", lr=0.24, momentum=0.6, nesterov=True, steps=3, renormalise_every=1, batched=True, dtype="auto")
+DECOUPLED = part("decoupled-sgd", lr=11.5, momentum=0.85, weight_decay=0.0153, bias_scale=64.0, unit="kilostep")
 
 # Options to try each part with; a new part adds a line.
 EXAMPLES: dict[str, Component] = {
     "flip": part("flip", share=0.5),
     "translate": part("translate", max_px=2),
+    "alternating-flip": part("alternating-flip"),
+    "cutout": part("cutout", size=5),
+    "grouped": part("grouped", of=part("translate", max_px=2), options=3),
+    "jitter": part("jitter", brightness=0.14, contrast=0.13),
+    "cutmix": part("cutmix", size=3, last_epochs=None),
+    "ema": part("ema", decay=0.9, every=2, power=0.0, start=0.0, copy_back=False),
+    "lookahead": part("lookahead", decay=0.9, every=2, power=3.0),
+    "mirror": part("mirror"),
+    "six-view": part("six-view", shift=1),
+    "selective": part("selective", of=part("six-view", shift=1), share=0.25),
     "conv-stack": tiny().model,
+    "speednet": part(
+        "speednet",
+        whitening=part(
+            "patches", kernel=2, padding=0, eps=5e-4, images=100, parts=1, centred=False, negated=True, bias="zero"
+        ),
+        widths=(8, 12, 16),
+        convolutions=3,
+        residual=True,
+        activation=part("gelu"),
+        conv_init="partial-dirac",
+        norm_momentum=0.4,
+        norm_eps=1e-12,
+        norm_scale=False,
+        pooling="max-pool",
+        head_init="unit-std",
+        logit_scale=0.1,
+    ),
+    "resnet9": part(
+        "resnet9",
+        whitening=None,
+        widths=(4, 8, 12, 16),
+        order="pool-norm-act",
+        activation=part("celu", alpha=0.3),
+        norm_splits=2,
+        norm_scale=True,
+        norm_momentum=0.1,
+        norm_eps=1e-5,
+        logit_scale=0.125,
+    ),
     "adadelta": part("adadelta", lr=1.0, rho=0.9, eps=1e-6),
     "adam": part("adam", lr=0.01, betas=(0.9, 0.99), eps=1e-8),
     "sgd": part("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0),
+    "muon": MUON,
+    "decoupled-sgd": DECOUPLED,
+    "scaled-sgd": part(
+        "scaled-sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, bias_scale=64.0, loss_images=None, momentum_of="steps"
+    ),
+    "by-role": part(
+        "by-role",
+        filters=MUON,
+        norm=DECOUPLED,
+        whitening=DECOUPLED,
+        head=None,
+        whitening_epochs=3,
+        whitening_schedule=None,
+    ),
     "constant": part("constant"),
+    "triangle": part("triangle", warmup=0.23, start_factor=0.2, end_factor=0.07),
+    "linear": part("linear", epochs=None),
     "step": part("step", every_epochs=1, factor=0.7),
     "one-cycle": part("one-cycle", warmup=0.3, shape="linear", start_factor=0.04, end_factor=0.0),
     "piecewise": part("piecewise", epochs=(0, 1, 3), factors=(0.1, 1.0, 0.0)),
 }
 
-PARTS = [(registry, entry.name) for registry in (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS) for entry in registry]
+REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, MIXINGS, AVERAGINGS, VIEWS)
+PARTS = [(registry, entry.name) for registry in REGISTRIES for entry in registry]
 AUGMENTERS = [entry.name for entry in AUGMENTATIONS]
 
 
@@ -55,13 +119,14 @@ def test_every_part_has_a_card_and_an_example(registry: Registry, name: str) -> 
 def test_augmentations(
     name: str, shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.memory_format
 ) -> None:
-    augment = AUGMENTATIONS.build(EXAMPLES[name])
+    moment = Moment(epoch=0, epochs=2.0, index=torch.arange(shape[0]), count=shape[0])
     images = torch.randn(shape, generator=generator(1)).to(dtype).contiguous(memory_format=memory_format)
     before = images.clone()
 
     def once(seed: int) -> Tensor:
         global_state = torch.get_rng_state()
-        result = augment(images, generator(seed))
+        augment = AUGMENTATIONS.build(EXAMPLES[name])
+        result = augment(images, generator(seed), moment)
         assert torch.equal(torch.get_rng_state(), global_state), "only the given generator may be used"
         return result
 
@@ -73,6 +138,107 @@ def test_augmentations(
     assert torch.equal(result, once(7))
     if len(images) > 4:
         assert any(not torch.equal(result, once(seed)) for seed in range(8, 16))
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in MIXINGS])
+@pytest.mark.parametrize(
+    ("shape", "classes"), [((6, 1, 12, 12), 2), ((5, 3, 9, 13), 10), ((7, 3, 5, 5), 100), ((1, 3, 32, 32), 10)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_mixings(
+    name: str, shape: tuple[int, ...], classes: int, dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    n = shape[0]
+    moment = Moment(epoch=1, epochs=2.0, index=torch.arange(n), count=n)
+    images = torch.randn(shape, generator=generator(1)).to(dtype).contiguous(memory_format=memory_format)
+    targets = functional.one_hot(torch.arange(n) % classes, classes).to(dtype)
+    before = images.clone(), targets.clone()
+
+    def once(seed: int) -> tuple[Tensor, Tensor]:
+        global_state = torch.get_rng_state()
+        result: tuple[Tensor, Tensor] = MIXINGS.build(EXAMPLES[name])(images, targets, generator(seed), moment)
+        assert torch.equal(torch.get_rng_state(), global_state), "only the given generator may be used"
+        return result
+
+    mixed, shares = once(7)
+    assert (mixed.shape, shares.shape) == (images.shape, (n, classes))
+    assert mixed.dtype == shares.dtype == dtype
+    assert mixed.is_contiguous(memory_format=memory_format)
+    assert torch.equal(images, before[0]), "the input must not be modified"
+    assert torch.equal(targets, before[1]), "the input must not be modified"
+    assert (shares >= 0).all()
+    assert shares.float().sum(1).tolist() == pytest.approx([1.0] * n, abs=1e-6 if dtype == torch.float32 else 0.01)
+    assert all(torch.equal(*pair) for pair in zip((mixed, shares), once(7), strict=True))
+    if n > 1:
+        assert any(not torch.equal(mixed, once(seed)[0]) for seed in range(8, 16))
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in AVERAGINGS])
+def test_averagings(name: str) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).to(torch.float64)
+    average: Averaging = AVERAGINGS.build(EXAMPLES[name], network=network)
+    weights = network.state_dict()
+
+    def train(average: Averaging, steps: range) -> None:
+        for done in steps:
+            for tensor in weights.values():
+                tensor += done if tensor.dtype == torch.int64 else torch.randn(tensor.shape, generator=generator(done))
+            average.update(done, 10)
+
+    def now() -> dict[str, Tensor]:
+        return {key: tensor.clone() for key, tensor in weights.items()}
+
+    train(average, range(1, 6))
+    interrupted, state = now(), average.state_dict()
+    with average.evaluating():
+        evaluated = now()
+    assert all(torch.equal(tensor, interrupted[key]) for key, tensor in now().items()), "put back exactly"
+    for key, tensor in evaluated.items():
+        assert torch.equal(tensor, interrupted[key]) == (tensor.dtype == torch.int64), "statistics are averaged too"
+    train(average, range(6, 11))
+    average.finish()
+    whole = now()
+
+    network.load_state_dict(interrupted)
+    again: Averaging = AVERAGINGS.build(EXAMPLES[name], network=network)
+    again.load_state_dict(state)
+    train(again, range(6, 11))
+    again.finish()
+    assert all(torch.equal(tensor, whole[key]) for key, tensor in now().items()), "goes on exactly where it was"
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in VIEWS])
+@pytest.mark.parametrize(("shape", "classes"), [((11, 1, 12, 12), 2), ((9, 3, 9, 13), 10), ((1, 3, 32, 32), 100)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_views(
+    name: str, shape: tuple[int, ...], classes: int, dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    images = torch.randn(shape, generator=generator(1)).to(dtype).contiguous(memory_format=memory_format)
+    before = images.clone()
+    weight = torch.randn(images[0].numel(), classes, generator=generator(2)).to(dtype)
+    views: Views = VIEWS.build(EXAMPLES[name])
+
+    def logits(forward: Callable[[Tensor], Tensor]) -> Tensor:
+        def checking(batch: Tensor) -> Tensor:
+            assert 0 < len(batch) <= 4
+            assert batch.shape[1:] == images.shape[1:]
+            assert batch.dtype == dtype
+            assert batch.is_contiguous(memory_format=memory_format)
+            return forward(batch)
+
+        return views.logits(checking, images, 4)
+
+    result = logits(lambda batch: batch.flatten(1) @ weight)
+    assert result.shape == (len(images), classes)
+    assert result.dtype == torch.float32
+    assert torch.equal(images, before), "the input must not be modified"
+    assert views.per_image in (True, False)
+    # Weights sum to one: a network that sees no difference between views gives its plain answer.
+    torch.testing.assert_close(
+        logits(lambda batch: weight[:1].expand(len(batch), -1)), weight[:1].float().expand(len(images), -1)
+    )
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in MODELS])
@@ -92,18 +258,18 @@ def test_models(name: str, shape: tuple[int, int, int], classes: int, memory_for
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_recipes_train_on_small_images_of_the_right_shape(name: str) -> None:
-    """Every published recipe runs end to end, scaled down to a handful of synthetic images."""
+    """Every published recipe runs end to end, scaled down to a handful of synthetic images, small where they may be."""
     recipe = recipes()[name]
     shape = datasets.info(recipe.data.name)
-    small: dict[str, Any] = {
-        "data": part(
-            "synthetic", train=300, test=50, size=shape.size[0], channels=shape.channels, classes=10, seed=0, noise=0.2
-        ),
-        "epochs": min(recipe.epochs, 1.0),
-        "batch_size": min(recipe.batch_size, 100),
-    }
+    size = {"mnist": 28}.get(recipe.data.name, 18)
+    data = part("synthetic", train=24, test=8, size=size, channels=shape.channels, classes=10, seed=0, noise=0.2)
+    small: dict[str, Any] = {"data": data, "epochs": 1.0, "batch_size": 8, "evaluation.batch_size": 8}
+    if recipe.averaging is not None:
+        small["averaging.every"] = 2
+    if recipe.model.name != "conv-stack":
+        small["model.widths"] = [width // 8 for width in recipe.model.options["widths"]]
     changed = recipe.with_changes(small)
     run = train_once(changed, lambda: datasets.load("synthetic", **changed.data.options), 0, device=torch.device("cpu"))
     assert run.status == "done"
-    assert run.steps >= 3
+    assert run.steps == 3
     assert all(loss > 0 for loss in run.loss_by_epoch)

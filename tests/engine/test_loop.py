@@ -140,12 +140,12 @@ def test_compiled_and_eager_agree() -> None:
 def test_failing_compilation_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor.exc import InvalidCxxCompiler
 
-    import hotlap.engine.loop as loop
+    import hotlap.engine.program as program
 
     def broken(images: torch.Tensor) -> torch.Tensor:
         raise InvalidCxxCompiler
 
-    monkeypatch.setattr(loop, "forward_of", lambda network, recipe: broken)
+    monkeypatch.setattr(program, "forward_of", lambda network, recipe: broken)
     with pytest.raises(InputError, match=r"torch\.compile does not work here: .* → go without it: --no-compile"):
         go(engine__compile=True)
     with pytest.raises(InvalidCxxCompiler):

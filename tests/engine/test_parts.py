@@ -7,9 +7,9 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from torch import nn
 
 from hotlap import datasets
 from hotlap.datasets.base import image_data
@@ -19,6 +19,7 @@ from hotlap.engine.evaluate import evaluate
 from hotlap.engine.feed import make_feed, normalisation
 from hotlap.engine.inspect import inspect_recipe
 from hotlap.engine.network import initialise
+from hotlap.engine.program import Program
 from hotlap.engine.seeding import Streams
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
@@ -56,7 +57,7 @@ def test_threads_are_set_for_the_block_only() -> None:
 def test_normalised_pixels_have_mean_zero_and_spread_one() -> None:
     recipe = tiny(data__channels=3, feed__shuffle="once")
     data = datasets.load("synthetic", **recipe.data.options)
-    feed = make_feed(recipe, data, Streams.of(0), CPU)
+    feed = make_feed(recipe, data, [Streams.of(0)], CPU)
     images = torch.cat([x for x, _ in feed.epoch()])
     assert images.shape == (512, 3, 12, 12)
     assert images.mean((0, 2, 3)) == pytest.approx(torch.zeros(3), abs=1e-5)
@@ -79,7 +80,7 @@ def test_an_epoch_shows_every_image_once_with_its_label(loading: str, shuffle: s
     x = data.x_train.copy()
     x[:, 0, 0, 0], x[:, 0, 0, 1] = np.arange(len(x)) % 256, np.arange(len(x)) // 256
     arrays = {**data.arrays, "x_train": x}
-    feed = make_feed(recipe, image_data("marked", arrays, data.class_names), Streams.of(3), CPU)
+    feed = make_feed(recipe, image_data("marked", arrays, data.class_names), [Streams.of(3)], CPU)
     orders = []
     for _ in range(2):
         index, labels = [], []
@@ -97,7 +98,7 @@ def test_the_order_follows_the_seed() -> None:
     data = datasets.load("synthetic", **tiny().data.options)
 
     def labels(seed: int) -> list[int]:
-        return torch.cat([y for _, y in make_feed(tiny(), data, Streams.of(seed), CPU).epoch()]).tolist()
+        return torch.cat([y for _, y in make_feed(tiny(), data, [Streams.of(seed)], CPU).epoch()]).tolist()
 
     assert labels(1) == labels(1) != labels(2)
 
@@ -112,14 +113,17 @@ def test_initialising_in_place_equals_building_anew() -> None:
 
 
 def test_evaluation_counts_over_batches_in_evaluation_mode() -> None:
-    network = nn.Sequential(nn.Dropout(0.99), nn.Identity())
-    logits = torch.eye(4)[[0, 1, 2, 3, 0]]
-    labels = torch.tensor([0, 1, 2, 0, 1])
-    batches = [(logits[:3], labels[:3]), (logits[3:], labels[3:])]
-    assert evaluate(network, network, batches) == pytest.approx(3 / 5)
-    assert network.training
-    with pytest.raises(ValueError, match="no test images"):
-        evaluate(network, network, [])
+    """Dropout does nothing, the last batch is partial, and the network is back in training mode afterwards."""
+    recipe = tiny(model__hidden_dropout=0.99, evaluation__batch_size=100)
+    data = datasets.load("synthetic", **recipe.data.options)
+    program = Program(recipe, (1, 12, 12), 4, CPU, 1)
+    feed = make_feed(recipe, data, [Streams.of(0)], CPU)
+    accuracy = evaluate(program, feed, recipe.evaluation)
+    assert program.network.training
+    images, labels = feed.test_set()
+    program.network.eval()
+    assert accuracy == [(program.network(images).argmax(1) == labels).float().mean().item()]
+    assert len(list(feed.test())) == 3
 
 
 def test_the_environment_is_described() -> None:
@@ -133,21 +137,28 @@ def test_the_environment_is_described() -> None:
 
 
 def _burn(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    """Use so many seconds of a processor, however long that takes."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
         pass
 
 
 def test_own_work_and_that_of_children_is_not_contention() -> None:
-    others = contention.Contention()
-    child = multiprocessing.get_context("fork").Process(target=_burn, args=(0.4,))
-    child.start()
-    _burn(0.4)
-    child.join()
-    cores = others.cores()
-    # Whatever else this machine does in the meantime, our own two cores' worth of work is not in it.
-    total = contention.psutil.cpu_count()
-    assert cores is None or cores <= total - 0.5
+    """Processor time of this process and of its children, living and ended, counts as its own."""
+    before = contention._own_busy()
+    ended, living = (
+        multiprocessing.get_context("fork").Process(target=_burn, args=(seconds,)) for seconds in (0.3, 60.0)
+    )
+    ended.start()
+    living.start()
+    _burn(0.3)
+    ended.join()
+    while psutil.Process(living.pid).cpu_times().user < 0.3:
+        time.sleep(0.01)
+    used = contention._own_busy() - before
+    living.terminate()
+    living.join()
+    assert used >= 0.85
 
 
 def test_work_of_others_is_contention(monkeypatch: pytest.MonkeyPatch) -> None:

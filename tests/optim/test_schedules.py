@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hotlap.errors import InputError
 from hotlap.optim import OPTIMIZERS, SCHEDULES
+from hotlap.optim.weights import Weights
 from hotlap.recipe import part
 
 
@@ -60,7 +61,30 @@ def test_step_is_pytorchs() -> None:
 
 def test_piecewise_goes_through_its_knots() -> None:
     factor = SCHEDULES.build(part("piecewise", epochs=(0, 5, 24), factors=(0.0, 0.4, 0.0)))
-    assert [factor(step * 10, 240, 10) for step in (0, 2.5, 5, 24, 30)] == pytest.approx([0, 0.2, 0.4, 0, 0])
+    # As Page counts, the step that ends at a knot has the knot's factor.
+    assert [factor(step, 240, 10) for step in (24, 49, 239, 300)] == pytest.approx([0.2, 0.4, 0, 0])
+    assert factor(0, 240, 10) == pytest.approx(0.4 / 50)
+
+
+@pytest.mark.parametrize(("warmup", "end", "total"), [(0.23, 0.07, 476), (0.1, 0.0, 1776), (0.0, 0.0, 7)])
+def test_triangle_is_airbenchs(warmup: float, end: float, total: int) -> None:
+    rising = int(total * warmup)
+
+    def published(step: int) -> float:
+        if step < rising:
+            done = step / rising
+            return 0.2 * (1 - done) + done
+        done = (step - rising) / (total - rising)
+        return 1 - done + end * done
+
+    ours = SCHEDULES.build(part("triangle", warmup=warmup, start_factor=0.2, end_factor=end))
+    assert [ours(step, total, 48) for step in range(total)] == pytest.approx([published(s) for s in range(total)])
+
+
+def test_linear_is_airbenchs() -> None:
+    whole, first = (SCHEDULES.build(part("linear", epochs=epochs)) for epochs in (None, 3))
+    assert [whole(step, 200, 25) for step in range(200)] == pytest.approx([1 - s / 200 for s in range(200)])
+    assert [first(step, 200, 25) for step in range(200)] == pytest.approx([max(0, 1 - s / 75) for s in range(200)])
 
 
 def test_constant() -> None:
@@ -77,6 +101,8 @@ def test_constant() -> None:
         part("piecewise", epochs=(5, 0), factors=(1.0, 0.0)),
         part("one-cycle", warmup=0.5),
         part("one-cicle"),
+        part("triangle", warmup=1.5, start_factor=0.2, end_factor=0.07),
+        part("linear", epochs=0),
     ],
     ids=repr,
 )
@@ -96,7 +122,7 @@ def test_bad_schedules_are_refused(component) -> None:  # type: ignore[no-untype
 )
 def test_every_optimizer_lowers_a_parabola(component) -> None:  # type: ignore[no-untyped-def]
     weight = torch.nn.Parameter(torch.tensor([3.0]))
-    optimizer = OPTIMIZERS.build(component, params=[weight])
+    optimizer = OPTIMIZERS.build(component, params=Weights({}, [weight], 1))
     for _ in range(20):
         optimizer.zero_grad()
         (weight**2).sum().backward()
@@ -106,6 +132,9 @@ def test_every_optimizer_lowers_a_parabola(component) -> None:  # type: ignore[n
 
 def test_bad_optimizer_options_are_refused() -> None:
     with pytest.raises(InputError, match="cannot be built"):
-        OPTIMIZERS.build(part("adam", lr=-1.0, betas=(0.7, 0.9), eps=1e-8), params=[torch.nn.Parameter(torch.zeros(1))])
+        OPTIMIZERS.build(
+            part("adam", lr=-1.0, betas=(0.7, 0.9), eps=1e-8),
+            params=Weights({}, [torch.nn.Parameter(torch.zeros(1))], 1),
+        )
     with pytest.raises(InputError, match="did you mean 'betas'"):
-        OPTIMIZERS.build(part("adam", lr=1.0, beta=(0.7, 0.9), eps=1e-8), params=[])
+        OPTIMIZERS.build(part("adam", lr=1.0, beta=(0.7, 0.9), eps=1e-8), params=Weights({}, [], 1))

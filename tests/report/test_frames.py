@@ -9,7 +9,7 @@ import pytest
 
 from factories import make_run, make_runs
 from hotlap.errors import InputError
-from hotlap.report.frames import runs_frame, runs_rows, write_csv
+from hotlap.report.frames import runs_frame, runs_rows, write_csv, write_parquet
 from hotlap.result import PHASES, RunSet
 
 
@@ -47,6 +47,51 @@ def test_an_empty_frame_has_the_columns() -> None:
     frame = runs_frame([])
     assert len(frame) == 0
     assert list(frame.columns) == list(runs_rows([make_run()])[0])
+    assert frame.dtypes.equals(runs_frame(make_runs(2)).dtypes)
+
+
+@pytest.mark.parametrize("errors", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_parquet_reads_back_as_the_frame(n: int, errors: bool, tmp_path: Path) -> None:
+    import pandas as pd
+
+    runs = [*make_runs(n, contention=0.5), *([make_run(accuracy=None, timing_valid=False)] if errors else [])]
+    path = tmp_path / "runs.parquet"
+    path.write_text("an older file")
+    write_parquet(runs, path)
+    again = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(again, runs_frame(runs))
+    assert [p.name for p in tmp_path.iterdir()] == ["runs.parquet"]
+
+
+def test_parquet_columns_are_typed(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_parquet([], tmp_path / "none.parquet")
+    write_parquet([make_run(), make_run(accuracy=None)], tmp_path / "two.parquet")
+    empty, schema = (pq.read_schema(tmp_path / f"{name}.parquet") for name in ("none", "two"))
+    assert empty.equals(schema)
+    assert schema.field("started_at").type == pa.timestamp("us", tz="UTC")
+    assert schema.field("timing_valid").type == pa.bool_()
+    assert schema.field("seed").type == pa.int64()
+    for name in ("accuracy", "certified_s", "phase_train_s", "contention", "load_average"):
+        assert schema.field(name).type == pa.float64()
+    for name in ("id", "recipe", "error"):
+        assert schema.field(name).type in (pa.string(), pa.large_string())
+
+
+def test_parquet_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"cannot write .*absent"):
+        write_parquet([], tmp_path / "absent" / "runs.parquet")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(InputError, match=r"need pyarrow.*pip install 'hotlap\[frame\]'"):
+            write_parquet([make_run()], tmp_path / "runs.parquet")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="need pandas"):
+        write_parquet([make_run()], tmp_path / "runs.parquet")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hotlap.bench.session import Session
-from hotlap.ladder import Ladder, Step, resolve
+from hotlap.ladder import AnyLadder, Step, resolve
 from hotlap.recipe import Recipe
 from hotlap.result import Run
 
@@ -26,7 +26,7 @@ class LadderRun:
         change: applied to every rung's recipe, e.g. to compile all of them.
     """
 
-    ladder: Ladder
+    ladder: AnyLadder
     rungs: Sequence[int]
     seeds: Sequence[int]
     session: Session

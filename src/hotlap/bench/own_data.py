@@ -24,7 +24,7 @@ def data_component(data: str | Path) -> Component:
         return _complete("folder", path=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
         return _complete("arrays", path=str(path.resolve()))
-    known = ", ".join(name for name in datasets.names() if name not in ("folder", "arrays"))
+    known = ", ".join(name for name in datasets.names() if name not in ("folder", "arrays", "held-out"))
     raise InputError(
         f"no data set at {str(data)!r}", f"give a folder with one sub-folder per class, an .npz file, or one of {known}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from hotlap.bench.executors import Executor, Job
 from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.own_data import data_component, options_written
 from hotlap.datasets.base import Progress
+from hotlap.engine.checkpoint import Checkpoint
 from hotlap.engine.devices import choose_device, use_threads
-from hotlap.engine.loop import BACKEND, Observer, train_once
+from hotlap.engine.loop import BACKEND, Observer, train_seeds
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.recipe import Component, Recipe
@@ -33,6 +34,7 @@ class Session:
         download: follows the download of a data set.
         timing_valid: False when the machine is known to be shared.
         log_accuracy: measure test accuracy after every epoch, outside of the time that counts.
+        resume: go on with interrupted runs from their last checkpoint; long runs with a store write them beside it.
 
     Raises:
         InputError: the device is not there.
@@ -48,6 +50,7 @@ class Session:
         download: Progress | None = None,
         timing_valid: bool = True,
         log_accuracy: bool = False,
+        resume: bool = False,
     ) -> None:
         self.device = choose_device(device)
         self.threads = threads
@@ -56,6 +59,7 @@ class Session:
         self._download = download
         self._timing_valid = timing_valid
         self._log_accuracy = log_accuracy
+        self._resume = resume
         self._digests: dict[Component, str] = {}
 
     def fetch(self, recipe: Recipe) -> str:
@@ -79,18 +83,42 @@ class Session:
         Raises:
             HotlapError: the recipe and the data do not go together.
         """
+        return self.train_batch(recipe, [seed])[0]
+
+    def train_batch(self, recipe: Recipe, seeds: Sequence[int]) -> list[Run]:
+        """Train several seeds in one program, without storing the runs; their times do not count.
+
+        Raises:
+            HotlapError: the recipe and the data do not go together, or the recipe cannot be trained so.
+        """
         self.fetch(recipe)
         with use_threads(self.threads):
-            run = train_once(
+            return train_seeds(
                 recipe,
                 lambda: datasets.load(recipe.data.name, **recipe.data.options),
-                seed,
+                seeds,
                 device=self.device,
                 observer=self.observer,
                 timing_valid=self._timing_valid,
                 log_accuracy=self._log_accuracy,
+                checkpoint=self._checkpoint(recipe, seeds[0]) if len(seeds) == 1 else None,
             )
-        return run
+
+    def _checkpoint(self, recipe: Recipe, seed: int) -> Checkpoint | None:
+        """Return where an interrupted run is kept: beside the store; nowhere without one."""
+        if self.store is None:
+            return None
+        import torch
+
+        identity = {
+            "recipe": recipe.digest,
+            "seed": str(seed),
+            "data set": self.fetch(recipe),
+            "kind of device": self.device.type,
+            "version of torch": torch.__version__,
+        }
+        path = self.store.path.parent / "checkpoints" / f"{recipe.digest[:16]}-seed{seed}.safetensors"
+        return Checkpoint(path, identity, resume=self._resume)
 
     def run(self, recipe: Recipe, seed: int) -> Run:
         """Train once and store the run, failed or done.
@@ -100,20 +128,26 @@ class Session:
         """
         return self._stored(self.train(recipe, seed))
 
-    def run_all(self, jobs: Sequence[Job], executor: Executor | None = None) -> Iterator[Run]:
+    def run_all(self, jobs: Iterable[Job | None], executor: Executor | None = None) -> Iterator[Run]:
         """Train jobs and yield their runs, stored and without their networks, as they finish.
 
         Args:
-            jobs: each distinct one is trained once.
+            jobs: each distinct one is trained once; drawn as ``Executor`` says, so that they may depend on the runs
+                that have come in.
             executor: where; in this process, in order, when None.
 
         Raises:
             HotlapError: a recipe and its data do not go together, or workers are lost.
         """
-        for recipe in {job.recipe for job in jobs}:
-            self.fetch(recipe)
-        for run in (executor or LocalExecutor(self.train)).run(jobs):
+        for run in (executor or LocalExecutor(self.train)).run(self._with_data(jobs)):
             yield self._stored(run)
+
+    def _with_data(self, jobs: Iterable[Job | None]) -> Iterator[Job | None]:
+        """Fetch a recipe's data set when its first job is drawn: workers that start together find it there."""
+        for job in jobs:
+            if job is not None:
+                self.fetch(job.recipe)
+            yield job
 
     def _stored(self, run: Run) -> Run:
         if self.store is not None:

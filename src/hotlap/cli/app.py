@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hotlap
-from hotlap.cli import certify, compare, data, ladder, listing, runs, show, train
+from hotlap.cli import certify, compare, data, ladder, listing, runs, show, train, tune
 
 app = typer.Typer(
     name="hotlap",
@@ -41,8 +41,9 @@ def root(
 app.command("train")(train.train)
 app.command("ladder")(ladder.ladder)
 app.command("compare")(compare.compare)
+app.command("tune")(tune.tune)
 app.command("certify")(certify.certify)
 app.command("show")(show.show)
 app.command("list")(listing.list_)
-app.command("runs")(runs.runs)
+app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +30,9 @@ def certify(
     set_: options.Set = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    jobs: options.Jobs = 1,
+    executor: options.ExecutorName = None,
+    address: options.Address = None,
     shared: options.Shared = False,
     store: options.StorePath = None,
     json: options.Json = False,
@@ -39,7 +41,9 @@ def certify(
     """Certify that a recipe's mean accuracy reaches a target, and write the evidence to a folder.
 
     Certified means: over at least 10 seeds, the lower bound of the mean's 95 % interval is at or above the target.
-    Stored runs whose times count are not repeated. Exit status 1 when the target is not certified.
+    Stored runs whose times count are not repeated; where times will not count anyway (--shared, or an executor other
+    than local), nor are others. A cluster's machines are not this one, so with --address every seed is trained.
+    Exit status 1 when the target is not certified.
     """
     if check is not None:
         if recipe is not None:
@@ -48,6 +52,8 @@ def certify(
         return
     if recipe is None:
         raise InputError("nothing to certify", "hotlap certify RECIPE, or hotlap certify --check records")
+    from hotlap.bench.executors import Job
+    from hotlap.bench.executors.choice import choose_executor
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
     from hotlap.report.certificate import write_certificate
@@ -61,16 +67,30 @@ def certify(
     resolved = resolved.with_changes({"target": goal})
     folder = out if out is not None else Path("records") / resolved.name.split(" ")[0].replace("/", "-")
     chosen = options.parse_seeds(seeds)
+    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device)
     with Store(store) as opened, RunProgress(len(chosen), quiet=quiet or json) as progress:
         session = Session(
-            device=device, threads=threads, store=opened, observer=progress, download=progress, timing_valid=not shared
+            device=device if address is None else "auto",
+            threads=threads if where_to is None else where_to.threads,
+            store=opened,
+            observer=progress,
+            download=progress,
+            timing_valid=not shared,
         )
-        found = session.finished(resolved, timed=not shared)
-        runs: list[Run] = []
-        for seed in chosen:
-            run = found[seed] if seed in found else replace(session.run(resolved, seed), module=None)
-            runs.append(run)
-            progress.say(f"{resolved.name} seed {seed}: {run.accuracy or 0:.2%} in {run.certified_s:.2f} s")
+        timed = where_to is None and not shared
+        found = session.finished(resolved, timed=timed) if address is None else {}
+
+        def note(run: Run) -> None:
+            progress.say(f"{resolved.name} seed {run.seed}: {run.accuracy or 0:.2%} in {run.certified_s:.2f} s")
+
+        by_seed = {seed: found[seed] for seed in chosen if seed in found}
+        for run in by_seed.values():
+            note(run)
+        missing = [Job(resolved, seed) for seed in chosen if seed not in found]
+        for run in session.run_all(missing, where_to):
+            by_seed[run.seed] = run
+            note(run)
+        runs = [by_seed[seed] for seed in chosen]
     written, verdict = write_certificate(folder, runs, goal)
     if json:
         print_json(

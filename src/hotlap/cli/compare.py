@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,19 +11,17 @@ from hotlap.cli.output import print_json, stdout
 from hotlap.errors import InputError
 
 if TYPE_CHECKING:
-    from hotlap.bench.session import Session
+    from hotlap.bench.compare_run import CompareRun
     from hotlap.cli.progress import RunProgress
     from hotlap.recipe import Recipe
-    from hotlap.result import Run
-    from hotlap.stats.comparison import MeanDifference, TimeRatio
-    from hotlap.stats.sequential import Monitored
+    from hotlap.stats.pairs import Comparison
     from hotlap.store import Store
 
 
 def compare(
     a: Annotated[str, typer.Argument(help="Baseline recipe.")],
     b: Annotated[str | None, typer.Argument(help="Other recipe; the baseline with --set when left out.")] = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="How many seeds of each, at most (10), or which (3..7).")] = "5",
+    seeds: Annotated[str, typer.Option("--seeds", help="How many seeds of each, at most, or which (3..7).")] = "5",
     until: Annotated[
         float | None,
         typer.Option("--until", metavar="ALPHA", help="Stop when accuracy is settled, with this error rate: 0.05."),
@@ -48,10 +43,12 @@ def compare(
 ) -> None:
     """Compare two recipes by runs in turn (A B B A …): difference of accuracy and ratio of times, with intervals.
 
-    Both recipes run with the same seeds, so that they share their random numbers where they use them alike. With
-    --until the comparison is looked at after every pair and stops when the difference of accuracy is settled; its
-    interval and p then hold however often it was looked at.
+    Both recipes run with the same seeds. Where model, data, feed and batch size are equal, one seed gives both the same
+    first weights and order of images, and the difference is taken pair by pair; else the runs count as independent
+    (Welch). With --until the comparison is looked at after every pair and stops when the difference of accuracy is
+    settled; its interval and p then hold however often it was looked at.
     """
+    from hotlap.bench.compare_run import CompareRun
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
     from hotlap.store import Store
@@ -79,139 +76,84 @@ def compare(
             download=progress,
             timing_valid=not shared,
         )
-        limit = max_minutes * 60 if max_minutes is not None else None
-        pairs = _pairs(session, baseline, other, chosen, until=until, max_seconds=limit, progress=progress)
-    _report(pairs, until, as_json=json)
+        measured = CompareRun(
+            session=session,
+            a=baseline,
+            b=other,
+            seeds=chosen,
+            until=until,
+            max_seconds=max_minutes * 60 if max_minutes is not None else None,
+        )
+        _measure(measured, progress)
+    _report(_figures(measured), as_json=json)
 
 
-def _pairs(
-    session: Session,
-    a: Recipe,
-    b: Recipe,
-    seeds: list[int],
-    *,
-    until: float | None,
-    max_seconds: float | None,
-    progress: RunProgress,
-    now: Callable[[], float] = time.monotonic,
-) -> list[tuple[Run, Run]]:
-    """Train pairs in alternating order until they are settled, or the seeds or the time are used up."""
-    pairs: list[tuple[Run, Run]] = []
-    session.fetch(a)
-    session.fetch(b)
-    start = now()
-    for number, seed in enumerate(seeds):
-        if max_seconds is not None and (now() - start) * (number + 1) / max(number, 1) > max_seconds:
-            progress.say(f"stopped after {number} pairs: the next would not fit into the time")
-            break
-        runs: dict[str, Run] = {}
-        for recipe in (a, b) if number % 2 == 0 else (b, a):
-            run = runs[recipe.digest] = replace(session.run(recipe, seed), module=None)
-            progress.say(f"{recipe.name} seed {run.seed}: {run.accuracy or 0:.2%} in {run.certified_s:.2f} s")
-        pairs.append((runs[a.digest], runs[b.digest]))
-        look = _look(pairs, until) if until is not None else None
-        if look is not None and look.settled:
-            progress.say(f"settled after {number + 1} pairs")
-            break
-    return pairs
+def _figures(measured: CompareRun) -> Comparison:
+    from hotlap.stats.pairs import compare_runs
+
+    return compare_runs(measured.runs_a, measured.runs_b, alpha=measured.until)
 
 
-def _finished(pairs: list[tuple[Run, Run]]) -> list[tuple[float, float]]:
-    return [(x.accuracy, y.accuracy) for x, y in pairs if x.accuracy is not None and y.accuracy is not None]
+def _measure(measured: CompareRun, progress: RunProgress) -> None:
+    from hotlap.report.comparison_table import comparison_table, pair_line
+
+    names = measured.a.name, measured.b.name
+    for _ in measured.execute():
+        progress.table(lambda: comparison_table(names, _figures(measured)))
+        if len(measured.runs_a) == len(measured.runs_b):
+            progress.say(pair_line(measured.runs_a[-1], measured.runs_b[-1]))
+    if measured.stopped is not None:
+        progress.say(measured.stopped)
 
 
-def _look(pairs: list[tuple[Run, Run]], alpha: float) -> Monitored | None:
-    from hotlap.stats.sequential import monitor
-
-    differences = [y - x for x, y in _finished(pairs)]
-    return monitor(differences, alpha=alpha) if differences else None
-
-
-def _report(pairs: list[tuple[Run, Run]], until: float | None, *, as_json: bool) -> None:
+def _report(figures: Comparison, *, as_json: bool) -> None:
+    from hotlap.report.comparison_table import comparison_json, sentence
     from hotlap.report.tables import summary_line
-    from hotlap.stats.comparison import time_ratio, welch_difference
-    from hotlap.stats.summary import summarise
 
-    if not (accuracies := _finished(pairs)):
+    a, b, difference, ratio = figures.a, figures.b, figures.difference, figures.ratio
+    if a is None or b is None or difference is None or ratio is None:
         raise InputError("no pair of runs finished, so there is nothing to compare", "hotlap runs --status failed")
-    times = [(x.certified_s, y.certified_s) for x, y in pairs if x.accuracy is not None and y.accuracy is not None]
-    difference = welch_difference([x for x, _ in accuracies], [y for _, y in accuracies])
-    ratio = time_ratio([x for x, _ in times], [y for _, y in times])
-    look = _look(pairs, until) if until is not None else None
-    summaries = summarise([x for x, _ in pairs]), summarise([y for _, y in pairs])
-    text = sentence(pairs[0][0].recipe.name, pairs[0][1].recipe.name, difference, ratio, look)
     if as_json:
-        document: dict[str, Any] = {
-            "a": summaries[0].to_dict(),
-            "b": summaries[1].to_dict(),
-            "accuracy": {**asdict(difference), "runs_needed": difference.runs_needed},
-            "time_ratio": asdict(ratio),
-            "sequential": None if look is None else _finite(asdict(look)),
-            "sentence": text,
-        }
-        print_json(document)
+        print_json(comparison_json(a, b, difference, ratio, figures.look))
         return
     console = stdout()
-    for summary in summaries:
+    for summary in (a, b):
         console.print(f"{summary.recipe}: {summary_line(summary)}", markup=False, soft_wrap=True)
+    text = sentence(a.recipe, b.recipe, difference, ratio, figures.look)
     console.print(text, markup=False, soft_wrap=True)
-
-
-def _finite(look: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: an interval that excludes nothing is none."""
-    low, high = look["interval"] or (float("-inf"), float("inf"))
-    return {**look, "interval": [low, high] if high < float("inf") else None}
-
-
-def sentence(a: str, b: str, difference: MeanDifference, ratio: TimeRatio, look: Monitored | None = None) -> str:
-    """Write a comparison as one sentence that can be quoted; points are percentage points of accuracy.
-
-    Args:
-        a: name of the baseline.
-        b: name of the candidate.
-        difference: of a number of runs fixed in advance; its interval is used unless ``look`` is given.
-        ratio: of times.
-        look: of a comparison that was looked at after every pair.
-    """
-    points = f"{100 * difference.difference:+.3f} points"
-    interval, p = (look.interval, look.p) if look is not None else (difference.ci95, difference.p)
-    if interval is not None and p is not None:
-        low, high = (100 * bound for bound in interval)
-        points += f" [{low:+.3f}, {high:+.3f}], p = {p:.2g}"
-        settled = look.settled if look is not None else difference.resolved
-        if not settled and difference.runs_needed:
-            needed = difference.runs_needed
-            points += f", unresolved (about {needed} runs of each would settle a difference of this size)"
-    times = f"{ratio.ratio:.3g} times as fast"
-    if ratio.ci95 is not None:
-        times += f" [{ratio.ci95[0]:.3g}, {ratio.ci95[1]:.3g}]"
-    kind = "95 % intervals"
-    if look is not None:
-        kind = f"intervals: {1 - look.alpha:.4g} for accuracy, at all looks together, 0.95 for the ratio of times"
-    return f"{b} against {a}: accuracy {points}; {times}, over {ratio.pairs} interleaved pairs ({kind})."
 
 
 def _plan(store: Store, a: Recipe, b: Recipe, effect: float, *, as_json: bool) -> None:
     """Say how many runs would show an effect, from the spread of the runs that are stored."""
     from hotlap.stats.comparison import POWER, runs_to_resolve
-    from hotlap.stats.intervals import standard_deviation
+    from hotlap.stats.pairs import stored_spread
 
-    spreads: dict[str, float] = {}
-    for recipe in (a, b):
-        runs = {run.seed: run.accuracy for run in store.runs(digest=recipe.digest, status="done")}
-        spread = standard_deviation([accuracy for accuracy in runs.values() if accuracy is not None])
-        if spread is not None:
-            spreads[recipe.name] = spread
-    if not spreads:
+    spread = stored_spread(a, b, store.runs(digest=a.digest), store.runs(digest=b.digest))
+    if spread is None:
         raise InputError(f"no spread is known of {a.name} or {b.name}", f"hotlap train {a.name} --seeds 5")
-    pooled = (sum(s**2 for s in spreads.values()) / len(spreads)) ** 0.5
-    needed = runs_to_resolve(effect / 100, pooled)
+    paired = spread.pairs is not None
+    needed = runs_to_resolve(effect / 100, spread.deviation, paired=paired)
     if as_json:
-        print_json({"effect_points": effect, "deviation": pooled, "runs_of_each": needed, "power": POWER})
+        print_json(
+            {
+                "effect_points": effect,
+                "deviation": spread.deviation,
+                "stored_pairs": spread.pairs,
+                "method": "paired" if paired else "welch",
+                "runs_of_each": needed,
+                "power": POWER,
+            }
+        )
         return
+    points = f"{100 * spread.deviation:.3f} points"
+    if paired:
+        runs = f"{needed} pairs of runs: one pair's difference varies by {points} (standard deviation, paired t"
+        source = f"from {spread.pairs} stored pairs"
+    else:
+        runs = f"{needed} runs of each: one run varies by {points} (standard deviation, Welch's t"
+        source = f"from stored runs of {' and '.join(spread.recipes)}"
     stdout().print(
-        f"A difference of {effect:g} points shows (p < 0.05) with {POWER:.0%} chance in {needed} runs of each: one run "
-        f"varies by {100 * pooled:.3f} points (standard deviation, from stored runs of {' and '.join(spreads)}).",
+        f"A difference of {effect:g} points shows (p < 0.05) with {POWER:.0%} chance in {runs}, {source}).",
         markup=False,
         soft_wrap=True,
     )

@@ -52,11 +52,11 @@ def ladder(
     from hotlap.bench.session import Session
     from hotlap.cli.progress import RunProgress
     from hotlap.errors import InputError
-    from hotlap.ladder import get_ladder, parse_rungs
+    from hotlap.ladder import get_ladder, parse_rungs, resolve
     from hotlap.store import Store
 
     chosen = get_ladder(name)
-    indices = parse_rungs(rungs, chosen) if rungs else tuple(range(len(chosen.rungs)))
+    indices = parse_rungs(rungs, chosen) if rungs else tuple(range(len(resolve(chosen))))
     changes = options.changes(set_, compile_=compile_, precision=precision)
     if max_minutes is not None and max_minutes <= 0:
         raise InputError(f"--max-minutes must be positive, not {max_minutes}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +23,9 @@ Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads o
 Compile = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Compile the network, or not; else as the recipe says.")
 ]
-Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16; else as the recipe says.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="fp32, bf16, fp16 or auto; else as the recipe says.")
+]
 StorePath = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="Run store; else HOTLAP_STORE or the user's own.")
 ]
@@ -31,6 +33,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Shared = Annotated[
     bool, typer.Option("--shared", help="The machine is busy with other work: times will not count, accuracy will.")
+]
+
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Train so many at once; then times do not count.")]
+BatchSeeds = Annotated[
+    int | None,
+    typer.Option("--batch-seeds", metavar="K", help="Train K seeds in one program; then times do not count."),
+]
+ExecutorName = Annotated[
+    Literal["local", "processes", "ray"] | None,
+    typer.Option("--executor", help="Train here, in processes of this machine, or on Ray; else by --jobs, --address."),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="HOST:PORT", help="Train on this Ray cluster; auto for a local one.")
 ]
 
 

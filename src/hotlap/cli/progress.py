@@ -46,6 +46,7 @@ class RunProgress:
         self._batch = 0
         self._steps = 0
         self._start = 0.0
+        self._remarks: set[str] = set()
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
@@ -88,6 +89,12 @@ class RunProgress:
             self._console.print(
                 f"{self._label}: {done / self._steps:.0%}, {rate:,.0f} images/s, {left:.0f} s left {self._accuracy}"
             )
+
+    def remark(self, text: str) -> None:
+        """Show a remark, once."""
+        if text not in self._remarks:
+            self._remarks.add(text)
+            self.say(text)
 
     def accuracy(self, epochs: float, accuracy: float) -> None:
         """Show an accuracy."""

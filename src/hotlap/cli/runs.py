@@ -1,11 +1,13 @@
-"""``hotlap runs``: what is stored."""
+"""``hotlap runs``: what is stored, and merging stores."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from hotlap.cli import options
 from hotlap.cli.output import print_json, stdout
@@ -14,8 +16,25 @@ from hotlap.errors import InputError
 if TYPE_CHECKING:
     from hotlap.result import Run
 
+_DEFAULT = "list"
 
-def runs(
+
+class _ListUnlessNamed(TyperGroup):
+    """A group whose first command may go unnamed, so that ``hotlap runs 'mnist/*'`` lists."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if named else [_DEFAULT, *args])
+
+
+app = typer.Typer(cls=_ListUnlessNamed, help="List stored runs, or merge other stores into this one.")
+
+
+@app.command(
+    _DEFAULT,
+    epilog="The word list may be left out. To copy runs of other stores into this one: hotlap runs merge OTHER...",
+)
+def list_(
     recipe: Annotated[str | None, typer.Argument(help="Recipe name or pattern, e.g. 'mnist/*'.")] = None,
     digest: Annotated[str | None, typer.Option("--digest", help="Digest of a recipe, or its beginning.")] = None,
     seed: Annotated[int | None, typer.Option("--seed")] = None,
@@ -24,23 +43,26 @@ def runs(
     since: Annotated[
         str | None, typer.Option("--since", metavar="DATE", help="Started on or after, e.g. 2026-11-22.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Show the newest so many.")] = 50,
-    all_: Annotated[bool, typer.Option("--all", help="Show all, however many.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Take the newest so many.")] = 50,
+    all_: Annotated[bool, typer.Option("--all", help="Take all, however many.")] = False,
     summary: Annotated[
         bool, typer.Option("--summary", help="One line per recipe and machine instead of per run.")
     ] = False,
     store: options.StorePath = None,
     json: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write a Parquet file (needs hotlap[frame]).")
+    ] = None,
 ) -> None:
     """List stored runs, oldest first."""
-    from hotlap.report.frames import write_csv
+    from hotlap.report.frames import write_csv, write_parquet
     from hotlap.report.tables import runs_table, summary_line
     from hotlap.stats.summary import group_runs, summarise
     from hotlap.store import Store
 
-    if json and csv:
-        raise InputError("--json and --csv exclude each other", "choose one")
+    if json + csv + (parquet is not None) > 1:
+        raise InputError("--json, --csv and --parquet exclude each other", "choose one")
     with Store(store, create=False) as opened:
         found = opened.runs(
             recipe=recipe,
@@ -55,12 +77,16 @@ def runs(
     if csv:
         write_csv(found, sys.stdout)
         return
+    console = stdout()
+    if parquet is not None:
+        write_parquet(found, parquet)
+        console.print(f"Wrote {len(found)} runs to {parquet}.", markup=False, soft_wrap=True)
+        return
     # The same seed twice is no second observation: it counts once, as first run.
     summaries = [summarise(_first_of_each_seed(group)) for group in group_runs(found)] if summary else []
     if json:
         print_json([s.to_dict() for s in summaries] if summary else [run.to_dict() for run in found])
         return
-    console = stdout()
     if not found:
         console.print(f"No such runs in {where}. Make one: hotlap train mnist", markup=False, soft_wrap=True)
     elif summary:
@@ -69,6 +95,35 @@ def runs(
             console.print(f"  {summary_line(one)}", markup=False, soft_wrap=True)
     else:
         console.print(runs_table(found))
+
+
+@app.command()
+def merge(
+    others: Annotated[list[Path], typer.Argument(metavar="OTHER", help="Run stores to copy from; only read.")],
+    store: options.StorePath = None,
+    json: options.Json = False,
+) -> None:
+    """Copy the runs of other stores into this one; runs that are here already are left out.
+
+    Each store is merged whole or not at all. Equal seeds of different machines are different runs, and all are kept.
+    """
+    from hotlap.store import Store
+    from hotlap.store.merge import merge as merge_one
+
+    console = stdout()
+    done: list[dict[str, Any]] = []
+    with Store(store) as opened:
+        for other in others:
+            merged = merge_one(opened, other)
+            done.append({"source": str(merged.source), "added": merged.added, "present": merged.present})
+            if not json:
+                text = f"{merged.source}: {merged.added} added, {merged.present} already there"
+                console.print(text, markup=False, soft_wrap=True)
+        count, where = len(opened), str(opened.path)
+    if json:
+        print_json({"store": where, "runs": count, "merged": done})
+    else:
+        console.print(f"{where} holds {count} runs.", markup=False, soft_wrap=True)
 
 
 def _first_of_each_seed(runs: list[Run]) -> list[Run]:

@@ -12,7 +12,6 @@ from hotlap.cli.output import print_json, stdout
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hotlap.bench.executors import Executor
     from hotlap.result import Run, Summary
 
 
@@ -24,9 +23,13 @@ def train(
     target: Annotated[float | None, typer.Option("--target", help="Accuracy to reach, e.g. 0.99.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Train so many seeds at once; then times do not count.")
-    ] = 1,
+    jobs: options.Jobs = 1,
+    executor: options.ExecutorName = None,
+    address: options.Address = None,
+    batch_seeds: options.BatchSeeds = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run from its last whole epoch.")
+    ] = False,
     compile_: options.Compile = None,
     precision: options.Precision = None,
     log_accuracy: Annotated[
@@ -42,6 +45,7 @@ def train(
     Exit status 1 when the target was missed: the only run is below it, or the 95 % interval of the mean is.
     """
     from hotlap.bench.executors import Job
+    from hotlap.bench.executors.choice import batched_or, choose_executor
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
     from hotlap.store import Store
@@ -51,20 +55,23 @@ def train(
     resolved = resolve_recipe(recipe, changes=changes, data=data)
     if target is not None:
         resolved = resolved.with_changes({"target": target})
+    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device)
     runs: list[Run] = []
     with Store(store) as opened, RunProgress(len(chosen), quiet=quiet or json) as progress:
         session = Session(
-            device=device,
+            # Workers choose their device themselves: the machines they are on need not be like this one.
+            device=device if where_to is None else "auto",
             threads=threads,
             store=opened,
             observer=progress,
             download=progress,
             timing_valid=not shared,
             log_accuracy=log_accuracy,
+            resume=resume,
         )
         work = [Job(resolved, seed) for seed in chosen]
         try:
-            for run in session.run_all(work, _executor(jobs, threads, device)):
+            for run in session.run_all(work, batched_or(where_to, batch_seeds, session.train_batch)):
                 runs.append(run)
                 if len(chosen) > 1:
                     progress.say(_line(run))
@@ -74,16 +81,6 @@ def train(
         where = opened.path
     runs.sort(key=lambda run: run.seed)
     raise typer.Exit(_report(runs, where, as_json=json))
-
-
-def _executor(jobs: int, threads: int | None, device: str) -> Executor | None:
-    """Choose where to train; with several jobs each gets its share of the cores."""
-    if jobs == 1:
-        return None
-    from hotlap.bench.executors.processes import ProcessExecutor
-    from hotlap.engine.environment import available_cores
-
-    return ProcessExecutor(jobs, threads=threads or max(1, available_cores() // jobs), device=device)
 
 
 def _line(run: Run) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hotlap.result import PHASES
 
@@ -51,3 +52,12 @@ class Clock:
         finally:
             self.phases[name] += self._now() - start
             self._running = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds so far."""
+        return dict(self.phases)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Add the seconds of an interrupted run."""
+        for name, seconds in state.items():
+            self.phases[name] += seconds

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from hotlap.datasets import ImageData
 from hotlap.datasets.base import channel_stats
+from hotlap.engine.precision import precision_of, weights_dtype
 from hotlap.engine.seeding import Streams, generator
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
-from hotlap.techniques import AUGMENTATIONS
+from hotlap.techniques import AUGMENTATIONS, MIXINGS
+from hotlap.techniques.base import Augmentation, Mixing, Moment
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
-Augmentation: TypeAlias = Callable[[Tensor, Generator], Tensor]
 
 _CHUNK = 4096
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class Feed(Protocol):
-    """Source of normalised float32 batches: images (n, C, H, W) and labels (n,) int64, both on the run's device."""
+    """Source of normalised batches on the run's device, float16 where weights are, else float32.
+
+    Training batches are images (n, C, H, W) and labels (n,) int64, or shares (n, classes) where the recipe mixes
+    images; of several seeds (n, seeds · C, H, W) and (n, seeds) or (n, classes, seeds). Test batches are the same for
+    all seeds, without that axis.
+    """
 
     steps_per_epoch: int
 
@@ -38,9 +45,29 @@ class Feed(Protocol):
         """Yield every test image once, in order."""
         ...
 
+    def test_set(self) -> Batch:
+        """Return all test images and labels at once."""
+        ...
 
-def make_feed(recipe: Recipe, data: ImageData, streams: Streams, device: torch.device) -> Feed:
-    """Build the feed that a recipe asks for; its time counts as ``prepare``.
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on with the next epoch after an interruption."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        ...
+
+
+def first_images(recipe: Recipe, data: ImageData, device: torch.device, count: int) -> Tensor:
+    """Return the first ``count`` training images, in the data set's own order, normalised: (n, C, H, W) float32."""
+    mean, std = normalisation(recipe, data)
+    images, labels = data.x_train[:count], data.y_train[:count]
+    memory_format = MEMORY_FORMATS[recipe.engine.memory_format]
+    return _upload(images, labels, mean, std, device, memory_format, torch.float32, None)[0]
+
+
+def make_feed(recipe: Recipe, data: ImageData, streams: Sequence[Streams], device: torch.device) -> Feed:
+    """Build the feed that a recipe asks for, for one seed or several; its time counts as ``prepare``.
 
     Raises:
         InputError: fewer training images than one batch while the last partial batch is dropped, or augmentation
@@ -76,39 +103,117 @@ def normalisation(recipe: Recipe, data: ImageData) -> tuple[tuple[float, ...], t
 
 
 class _DeviceFeed:
-    """The whole normalised set as one tensor on the device; batches are slices, or gathered when shuffled anew."""
+    """The whole normalised set as one tensor on the device; batches are slices, or gathered where orders differ."""
 
-    def __init__(self, recipe: Recipe, data: ImageData, streams: Streams, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, data: ImageData, streams: Sequence[Streams], device: torch.device) -> None:
         count = len(data.x_train)
         self._batch = recipe.batch_size
         self._test_batch = recipe.evaluation.batch_size
         self._reshuffle = recipe.feed.shuffle == "every-epoch"
+        _check_augmentations(recipe, data.x_train.shape[1:], data.classes)
+        self._epochs, self._classes, self._epoch = recipe.epochs, data.classes, 0
         # Orders are drawn on the CPU, so that a seed means the same order on every device.
-        self._order = generator(streams.order)
-        self._augment_rng = generator(streams.augment, device)
-        self._augment: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
+        self._order = [generator(stream.order) for stream in streams]
+        self._augment = [_Augment(recipe, generator(stream.augment, device)) for stream in streams]
         self.steps_per_epoch = count // self._batch if recipe.feed.drop_last else -(-count // self._batch)
         mean, std = normalisation(recipe, data)
         memory_format = MEMORY_FORMATS[recipe.engine.memory_format]
-        once = None if self._reshuffle else torch.randperm(count, generator=self._order).numpy()
-        self._train = _upload(data.x_train, data.y_train, mean, std, device, memory_format, once)
-        self._test = _upload(data.x_test, data.y_test, mean, std, device, memory_format, None)
+        dtype = weights_dtype(precision_of(recipe, device))
+        self._kept: list[Tensor | None] = [None] * len(streams)
+        upload_order = None
+        if not self._reshuffle:
+            kept = [torch.randperm(count, generator=order) for order in self._order]
+            if len(streams) == 1:
+                # One order for the whole run: the images are laid out in it, and batches are slices.
+                upload_order = kept[0].numpy()
+            else:
+                self._kept = [order.to(device) for order in kept]
+        self._train = _upload(data.x_train, data.y_train, mean, std, device, memory_format, dtype, upload_order)
+        self._test = _upload(data.x_test, data.y_test, mean, std, device, memory_format, dtype, None)
 
     def epoch(self) -> Iterator[Batch]:
-        images, labels = self._train
-        order = torch.randperm(len(images), generator=self._order).to(images.device) if self._reshuffle else None
+        orders = self._kept
+        if self._reshuffle:
+            count, device = len(self._train[1]), self._train[1].device
+            orders = [torch.randperm(count, generator=order).to(device) for order in self._order]
         for step in range(self.steps_per_epoch):
             span = slice(step * self._batch, (step + 1) * self._batch)
-            chosen = span if order is None else order[span]
-            batch = images[chosen]
-            for augment in self._augment:
-                batch = augment(batch, self._augment_rng)
-            yield batch, labels[chosen]
+            batches = [self._of_one_seed(*pair, span) for pair in zip(orders, self._augment, strict=True)]
+            yield batches[0] if len(batches) == 1 else _side_by_side(batches)
+        self._epoch += 1
+
+    def _of_one_seed(self, order: Tensor | None, augment: _Augment, span: slice) -> Batch:
+        chosen = span if order is None else order[span]
+        images, labels = self._train[0][chosen], self._train[1][chosen]
+        if not augment.does_something:
+            return images, labels
+        count = len(self._train[1])
+        index = torch.arange(*span.indices(count), device=labels.device) if order is None else order[span]
+        return augment(images, labels, self._classes, Moment(self._epoch, self._epochs, index, count))
 
     def test(self) -> Iterator[Batch]:
         images, labels = self._test
         for start in range(0, len(images), self._test_batch):
             yield images[start : start + self._test_batch], labels[start : start + self._test_batch]
+
+    def test_set(self) -> Batch:
+        return self._test
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epoch": self._epoch,
+            "order": [order.get_state() for order in self._order],
+            "augment": [augment.state_dict() for augment in self._augment],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._epoch = state["epoch"]
+        for order, saved in zip(self._order, state["order"], strict=True):
+            order.set_state(saved)
+        for augment, kept in zip(self._augment, state["augment"], strict=True):
+            augment.load_state_dict(kept)
+
+
+def _check_augmentations(recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
+    """Try the augmentations on two blank images, so that what does not suit their size is found before training."""
+    trial = _Augment(recipe, generator(0))
+    moment = Moment(epoch=0, epochs=recipe.epochs, index=torch.arange(2), count=2)
+    try:
+        trial(torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64), classes, moment)
+    except ValueError as error:
+        raise InputError(f"{recipe.name} cannot augment images of {shape[1]}×{shape[2]} pixels: {error}") from None
+
+
+class _Augment:
+    """The augmentations and the mixing of one seed, with their generator."""
+
+    def __init__(self, recipe: Recipe, rng: torch.Generator) -> None:
+        self.rng = rng
+        self.augmentations: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
+        self.mixing: Mixing | None = MIXINGS.build(recipe.mixing) if recipe.mixing is not None else None
+        self.does_something = bool(self.augmentations or self.mixing)
+
+    def __call__(self, images: Tensor, labels: Tensor, classes: int, moment: Moment) -> Batch:
+        for augment in self.augmentations:
+            images = augment(images, self.rng, moment)
+        if self.mixing is None:
+            return images, labels
+        return self.mixing(images, functional.one_hot(labels, classes).to(images.dtype), self.rng, moment)
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = [getattr(augment, "kept", None) for augment in self.augmentations]
+        return {"rng": self.rng.get_state(), "kept": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rng.set_state(state["rng"])
+        for augment, kept in zip(self.augmentations, state["kept"], strict=True):
+            if hasattr(augment, "kept"):
+                augment.kept = kept
+
+
+def _side_by_side(batches: Sequence[Batch]) -> Batch:
+    """Join the batches of several seeds along the channels; the seeds are the last axis of the labels."""
+    return torch.cat([images for images, _ in batches], 1), torch.stack([labels for _, labels in batches], -1)
 
 
 def _upload(
@@ -118,10 +223,11 @@ def _upload(
     std: Sequence[float],
     device: torch.device,
     memory_format: torch.memory_format,
+    dtype: torch.dtype,
     order: NDArray[np.int64] | None,
 ) -> Batch:
-    """Move images to the device as normalised float32, in chunks so that no second copy of the set is ever held."""
-    out = torch.empty(images.shape, dtype=torch.float32, device=device).to(memory_format=memory_format)
+    """Move images to the device, normalised, in chunks so that no second copy of the set is ever held."""
+    out = torch.empty(images.shape, dtype=dtype, device=device).to(memory_format=memory_format)
     shift = torch.tensor(mean, device=device).view(-1, 1, 1)
     scale = torch.tensor(std, device=device).view(-1, 1, 1)
     for start in range(0, len(images), _CHUNK):
@@ -158,14 +264,14 @@ class _Images(Dataset[tuple[Tensor, int]]):
 class _PerImageFeed:
     """A DataLoader with one worker for training images and one for test images."""
 
-    def __init__(self, recipe: Recipe, data: ImageData, streams: Streams, device: torch.device) -> None:
-        if recipe.augment:
+    def __init__(self, recipe: Recipe, data: ImageData, streams: Sequence[Streams], device: torch.device) -> None:
+        if recipe.augment or recipe.mixing:
             raise InputError("the per-image feed has no augmentation", "--set feed.loading=device")
         mean, std = normalisation(recipe, data)
-        self._device = device
+        self._device, self._dtype = device, weights_dtype(precision_of(recipe, device))
         self._memory_format = MEMORY_FORMATS[recipe.engine.memory_format]
         reshuffle = recipe.feed.shuffle == "every-epoch"
-        order = generator(streams.order)
+        order = self._order = generator(streams[0].order)
         sampler = None if reshuffle else torch.randperm(len(data.x_train), generator=order).tolist()
         self._train = DataLoader(
             _Images(data.x_train, data.y_train, mean, std),
@@ -187,6 +293,18 @@ class _PerImageFeed:
     def test(self) -> Iterator[Batch]:
         yield from map(self._move, self._test)
 
+    def test_set(self) -> Batch:
+        batches = list(self.test())
+        return torch.cat([images for images, _ in batches]), torch.cat([labels for _, labels in batches])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self._order.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._order.set_state(state["order"])
+
     def _move(self, batch: Batch) -> Batch:
         images, labels = batch
-        return images.to(self._device).contiguous(memory_format=self._memory_format), labels.to(self._device)
+        return images.to(self._device, self._dtype).contiguous(memory_format=self._memory_format), labels.to(
+            self._device
+        )

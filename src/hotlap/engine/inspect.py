@@ -36,7 +36,8 @@ class NetworkFacts:
     Attributes:
         forward_flop: of one image.
         training_flop: forward and backward of one image.
-        recipe_flop: training over all epochs and one test evaluation; an upper bound where training may stop early.
+        recipe_flop: training over all epochs and one test evaluation; an upper bound where training may stop early or
+            leaves out images.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -109,7 +110,7 @@ def inspect_recipe(
         forward_flop=forward_flop,
         training_flop=per_image,
         recipe_flop=math.ceil(per_image * per_epoch * recipe.epochs) + forward_flop * test_images,
-        bound=recipe.stop_at is not None,
+        bound=recipe.stop_at is not None or recipe.selection is not None,
     )
 
 

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hotlap.datasets import ImageData
+from hotlap.engine.averages import averaging_of
+from hotlap.engine.checkpoint import Checkpoint, Generators, Stateful
 from hotlap.engine.clock import Clock
 from hotlap.engine.contention import Contention, is_contended
 from hotlap.engine.devices import synchroniser
 from hotlap.engine.environment import capture
 from hotlap.engine.evaluate import evaluate
-from hotlap.engine.feed import make_feed
-from hotlap.engine.network import build_network, forward_of, image_shape, initialise, precision
+from hotlap.engine.feed import first_images, make_feed
+from hotlap.engine.loss_watch import LossWatch
+from hotlap.engine.network import image_shape
+from hotlap.engine.precision import context, remark_on
+from hotlap.engine.program import Program
 from hotlap.engine.seeding import Streams, isolated
+from hotlap.engine.selecting import Selecting
+from hotlap.engine.updates import Updates
 from hotlap.engine.warmup import warm_up
-from hotlap.errors import DivergenceError
-from hotlap.optim import OPTIMIZERS, SCHEDULES
-from hotlap.optim.schedules import Schedule
 from hotlap.recipe import Recipe
 from hotlap.result import Run
 
@@ -42,6 +45,10 @@ class Observer(Protocol):
         """Note that ``done`` optimizer steps are done; reading ``loss`` waits for the device."""
         ...
 
+    def remark(self, text: str) -> None:
+        """Note something that the user should know of the run."""
+        ...
+
     def accuracy(self, epochs: float, accuracy: float) -> None:
         """Note an accuracy measured on the test set after ``epochs``."""
         ...
@@ -53,155 +60,175 @@ class Silent:
 
     def begin(self, recipe: Recipe, seed: int, total_steps: int, images_per_step: int) -> None: ...  # noqa: D102
     def step(self, done: int, loss: Tensor) -> None: ...  # noqa: D102
+    def remark(self, text: str) -> None: ...  # noqa: D102
     def accuracy(self, epochs: float, accuracy: float) -> None: ...  # noqa: D102
 
 
-def train_once(
+@dataclass
+class Position:
+    """Where a run is: optimizer steps done, and (epochs, accuracy of each seed) wherever it was measured."""
+
+    step: int = 0
+    accuracies: list[tuple[float, list[float]]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return both."""
+        return {"step": self.step, "accuracies": self.accuracies}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.step, self.accuracies = state["step"], state["accuracies"]
+
+
+def train_once(recipe: Recipe, load: Callable[[], ImageData], seed: int, **options: Any) -> Run:
+    """Train one network from scratch and measure it; see ``train_seeds``, which this is with one seed."""
+    return train_seeds(recipe, load, (seed,), **options)[0]
+
+
+def train_seeds(
     recipe: Recipe,
     load: Callable[[], ImageData],
-    seed: int,
+    seeds: Sequence[int],
     *,
     device: torch.device,
     observer: Observer | None = None,
     clock: Clock | None = None,
     timing_valid: bool = True,
     log_accuracy: bool = False,
-) -> Run:
-    """Train one network from scratch and measure it.
+    checkpoint: Checkpoint | None = None,
+) -> list[Run]:
+    """Train a network from scratch for each seed, all in one program, and measure them.
 
     Args:
         recipe: what to do.
         load: returns the data set; its time counts as ``load``.
-        seed: the run's only source of randomness; the caller's global generators are left as they were.
+        seeds: each run's only source of randomness; the caller's global generators are left as they were.
         device: where to train.
-        observer: told of steps and accuracies.
+        observer: told of steps and accuracies; of several seeds, the mean.
         clock: a new one when None.
         timing_valid: False when the caller knows that the machine is shared; contention that is measured says so too.
+            Times of several seeds in one program never count.
         log_accuracy: measure test accuracy after every epoch, outside of the time that counts.
+        checkpoint: where long runs are kept from epoch to epoch, and may be resumed from; the time of a resumed run
+            does not count.
 
     Returns:
-        The run with its trained module; with status ``failed`` when the loss stopped being a finite number.
+        A run for each seed, in order, with its trained module; with status ``failed`` where the loss stopped being a
+        finite number.
 
     Raises:
-        HotlapError: recipe and data do not go together, or the data cannot be loaded.
+        HotlapError: recipe and data do not go together, the data cannot be loaded, or the recipe cannot train several
+            seeds in one program.
     """
     observer = observer or Silent()
     clock = clock or Clock(synchronise=synchroniser(device))
     environment = capture(device)
     others = Contention()
-    streams = Streams.of(seed)
-    loss_of = partial(functional.cross_entropy, label_smoothing=recipe.label_smoothing)
-    schedule: Schedule = SCHEDULES.build(recipe.schedule)
-    accuracies: list[tuple[float, float]] = []
-    losses: list[float] = []
-    done, accuracy, error = 0, None, None
+    streams = [Streams.of(seed) for seed in seeds]
+    losses = LossWatch(len(seeds), device)
+    at = Position()
+    resumed = False
+    # Warming up what is not timed would be a waste.
+    may_count = timing_valid and len(seeds) == 1
 
     with isolated(device):
         with clock.phase("load"):
             data = load()
             shape, classes = image_shape(data), data.classes
         with clock.phase("warmup"):
-            network = build_network(recipe, shape, classes, device)
-            forward = forward_of(network, recipe)
-            warm_up(network, forward, loss_of, recipe, shape, classes, len(data.x_train), device)
+            program = Program(recipe, shape, classes, device, len(seeds))
+            if may_count or recipe.engine.compile:
+                warm_up(program, recipe, len(data.x_train), device)
         with clock.phase("prepare"):
-            initialise(network, streams.init)
-            torch.manual_seed(streams.noise)
+            first = partial(first_images, recipe, data, device)
+            program.initialise(streams, first)
+            select = Selecting(recipe, program, device, streams[0], first)
             feed = make_feed(recipe, data, streams, device)
-            optimizer = OPTIMIZERS.build(recipe.optimizer, params=network.parameters())
+            updates = Updates(recipe, program.weights(recipe))
+            averaging = averaging_of(recipe, program.network)
             digest = data.digest
             # The feed has what it needs: letting go of the cache's memory map returns its pages.
-            del data
+            del data, first
         per_epoch = feed.steps_per_epoch
         total = max(1, math.ceil(recipe.epochs * per_epoch - 1e-9))
-        observer.begin(recipe, seed, total, recipe.batch_size)
+        if remark := remark_on(recipe, device):
+            observer.remark(remark)
+        observer.begin(recipe, seeds[0], total, recipe.batch_size * len(seeds))
 
-        def measure() -> float:
-            with precision(recipe, device):
-                measured = evaluate(network, forward, feed.test())
-            accuracies.append((done / per_epoch, measured))
-            observer.accuracy(done / per_epoch, measured)
-            return measured
+        def measure() -> None:
+            with context(program.precision, device), averaging.evaluating():
+                measured = evaluate(program, feed, recipe.evaluation)
+            at.accuracies.append((at.step / per_epoch, measured))
+            observer.accuracy(at.step / per_epoch, sum(measured) / len(measured))
 
-        try:
-            while done < total and not (accuracy and recipe.stop_at and accuracy >= recipe.stop_at):
-                with clock.phase("train"):
-                    watch = _LossWatch(device)
-                    for images, labels in feed.epoch():
-                        _set_lr(optimizer, recipe.optimizer.options["lr"] * schedule(done, total, per_epoch))
-                        optimizer.zero_grad()
-                        with precision(recipe, device):
-                            loss = loss_of(forward(images), labels)
-                        loss.backward()
-                        optimizer.step()
-                        done += 1
-                        watch.see(loss, done)
-                        observer.step(done, loss)
-                        if done == total:
-                            break
-                    losses.append(watch.mean(done))
-                if recipe.stop_at or done == total:
-                    with clock.phase("evaluate"):
-                        accuracy = measure()
-                elif log_accuracy:
-                    with clock.phase("log"):
-                        measure()
-        except DivergenceError as divergence:
-            accuracy, error = None, str(divergence)
+        def reached() -> bool:
+            return bool(recipe.stop_at and at.accuracies and at.accuracies[-1][1][0] >= recipe.stop_at)
+
+        state: dict[str, Stateful] = {"network": program.network, "updates": updates, "averaging": averaging}
+        state |= {
+            "selection": select,
+            "feed": feed,
+            "losses": losses,
+            "clock": clock,
+            "noise": Generators(device),
+            "position": at,
+        }
+        resumed = checkpoint is not None and checkpoint.restore(state)
+        while at.step < total and not reached() and losses.some_finite:
+            with clock.phase("train"):
+                for images, labels in feed.epoch():
+                    images, labels, share = select(images, labels, at.step, total, per_epoch)
+                    updates.zero_grad()
+                    with context(program.precision, device):
+                        loss = share * program.losses(images, labels)
+                    program.backward(loss)
+                    updates.step(at.step, total, per_epoch)
+                    at.step += 1
+                    averaging.update(at.step, total)
+                    losses.see(loss, at.step)
+                    observer.step(at.step, loss)
+                    if at.step == total or not losses.some_finite:
+                        break
+                if at.step == total:
+                    averaging.finish()
+                losses.end_epoch(at.step)
+            if losses.some_finite and (recipe.stop_at or at.step == total):
+                with clock.phase("evaluate"):
+                    measure()
+            elif log_accuracy and losses.some_finite:
+                with clock.phase("log"):
+                    measure()
+            if checkpoint is not None and at.step < total:
+                with clock.phase("log"):
+                    if problem := checkpoint.save(state):
+                        observer.remark(problem)
+        if at.step < total:
+            averaging.finish()
+    if checkpoint is not None:
+        checkpoint.remove()
 
     contention = others.cores()
-    return Run(
-        recipe=recipe,
-        seed=seed,
-        status="failed" if error else "done",
-        accuracy=accuracy,
-        accuracy_by_epoch=tuple(accuracies),
-        loss_by_epoch=tuple(losses),
-        epochs_run=done / per_epoch,
-        steps=done,
-        phases=dict(clock.phases),
-        device=str(device),
-        backend=BACKEND,
-        environment=environment,
-        timing_valid=timing_valid and not is_contended(contention, environment.cores),
-        contention=contention,
-        data_digest=digest,
-        error=error,
-        module=network,
-    )
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-class _LossWatch:
-    """Mean loss of an epoch, and the check that it is still a number.
-
-    On a CPU reading a loss costs nothing, so every step is checked; elsewhere it would stall the device, so the sum
-    is checked at the end of the epoch.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._every_step = device.type == "cpu"
-        self._sum: Tensor | float = 0.0
-        self._count = 0
-
-    def see(self, loss: Tensor, step: int) -> None:
-        value = loss.item() if self._every_step else loss.detach()
-        self._sum = self._sum + value
-        self._count += 1
-        if self._every_step:
-            self._check(step)
-
-    def mean(self, step: int) -> float:
-        self._check(step)
-        return float(self._sum) / self._count
-
-    def _check(self, step: int) -> None:
-        if not math.isfinite(self._sum):
-            raise DivergenceError(
-                f"the loss stopped being a finite number at step {step}",
-                "lower optimizer.lr, e.g. --set optimizer.lr=…",
-            )
+    return [
+        Run(
+            recipe=recipe,
+            seed=seed,
+            status="failed" if losses.errors[k] else "done",
+            accuracy=None if losses.errors[k] else at.accuracies[-1][1][k],
+            accuracy_by_epoch=tuple((epochs, measured[k]) for epochs, measured in at.accuracies),
+            loss_by_epoch=tuple(epoch[k] for epoch in losses.by_epoch),
+            epochs_run=at.step / per_epoch,
+            steps=at.step,
+            phases={phase: seconds / len(seeds) for phase, seconds in clock.phases.items()},
+            device=str(device),
+            backend=BACKEND,
+            precision=program.precision,
+            environment=environment,
+            timing_valid=may_count and not resumed and not is_contended(contention, environment.cores),
+            seeds_at_once=len(seeds),
+            contention=contention,
+            data_digest=digest,
+            error=losses.errors[k],
+            module=module,
+        )
+        for k, (seed, module) in enumerate(zip(seeds, program.modules(), strict=True))
+    ]

@@ -1,10 +1,9 @@
-"""Networks for the engine: building, initialising from a stream, precision and compilation."""
+"""Networks for the engine: building, initialising from a stream, compilation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +41,3 @@ def initialise(network: nn.Module, seed: int) -> None:
 def forward_of(network: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
     """Return what the loop calls: the network itself, or its compiled form."""
     return cast(Callable[[Tensor], Tensor], torch.compile(network)) if recipe.engine.compile else network
-
-
-def precision(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which forward passes run."""
-    if recipe.engine.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hotlap.engine.evaluate import evaluate
 from hotlap.engine.feed import MEMORY_FORMATS
-from hotlap.engine.network import precision
+from hotlap.engine.precision import context, weights_dtype
+from hotlap.engine.program import Program
 from hotlap.engine.seeding import generator
+from hotlap.engine.updates import Updates
 from hotlap.errors import InputError
-from hotlap.optim import OPTIMIZERS
 from hotlap.recipe import Recipe
 
 STEPS = 2
 
 
-def warm_up(
-    network: nn.Module,
-    forward: Callable[[Tensor], Tensor],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
-    recipe: Recipe,
-    shape: tuple[int, int, int],
-    classes: int,
-    count: int,
-    device: torch.device,
-) -> None:
+def warm_up(program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
     """Run a few training steps and one evaluation on random images of the real shapes.
 
-    The caller initialises the network afterwards, so nothing of this survives but compiled code and memory pools; the
+    The caller initialises the networks afterwards, so nothing of this survives but compiled code and memory pools; the
     optimizer is a throw-away. Nothing of the real data is seen.
 
     Args:
-        network: trained in place, then to be initialised.
-        forward: the network or its compiled form.
-        loss_of: the run's loss.
+        program: trained in place, then to be initialised.
         recipe: batch sizes, optimizer, precision.
-        shape: (C, H, W) of one image.
-        classes: number of classes.
         count: number of training images, which bounds the batch.
         device: where to run.
 
@@ -48,24 +35,30 @@ def warm_up(
         InputError: the recipe asks for compilation, which fails here.
     """
     rng = generator(0, device)
+    channels, *size = program.shape
+    memory_format = MEMORY_FORMATS[recipe.engine.memory_format]
 
-    def dummy(n: int) -> tuple[Tensor, Tensor]:
-        images = torch.randn((n, *shape), generator=rng, device=device)
-        labels = torch.randint(classes, (n,), generator=rng, device=device)
-        return images.contiguous(memory_format=MEMORY_FORMATS[recipe.engine.memory_format]), labels
+    def dummy(n: int, seeds: int) -> tuple[Tensor, Tensor]:
+        images = torch.randn((n, channels // program.seeds * seeds, *size), generator=rng, device=device)
+        labels = torch.randint(program.classes, (n,) if seeds == 1 else (n, seeds), generator=rng, device=device)
+        images = images.to(weights_dtype(program.precision))
+        return images.contiguous(memory_format=memory_format), labels
 
     with _explaining_compilation(recipe):
-        optimizer = OPTIMIZERS.build(recipe.optimizer, params=network.parameters())
-        for _ in range(STEPS):
-            images, labels = dummy(min(recipe.batch_size, count))
-            optimizer.zero_grad()
-            with precision(recipe, device):
-                loss = loss_of(forward(images), labels)
-            loss.backward()
-            optimizer.step()
-        optimizer.zero_grad()
-        with precision(recipe, device):
-            evaluate(network, forward, [dummy(min(recipe.evaluation.batch_size, count))])
+        updates = Updates(recipe, program.weights(recipe))
+        for step in range(STEPS):
+            images, labels = dummy(min(recipe.batch_size, count), program.seeds)
+            updates.zero_grad()
+            with context(program.precision, device):
+                losses = program.losses(images, labels)
+            program.backward(losses)
+            updates.step(step, STEPS, STEPS)
+        updates.zero_grad()
+        with context(program.precision, device), torch.no_grad():
+            images, _ = dummy(min(recipe.evaluation.batch_size, count), 1)
+            program.network.eval()
+            program.answer(images)
+            program.network.train()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
 """Published and own ladders, one module each; a module lists its ladders in ``LADDERS``."""
 
-DEFAULTS = {"mnist": "mnist/8-final"}
-"""The fastest certified recipe of each data set, which the data set's name alone stands for."""
+DEFAULTS = {"mnist": "mnist/8-final", "cifar10": "cifar10-airbench/94-muon"}
+"""The recipe that a data set's name alone stands for: the fastest certified one, or published one where none is."""

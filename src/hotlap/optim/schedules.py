@@ -95,6 +95,9 @@ def one_cycle(*, warmup: float, shape: Literal["cos", "linear"], start_factor: f
 def piecewise(*, epochs: Sequence[float], factors: Sequence[float]) -> Schedule:
     """Build linear interpolation over (epoch, factor) knots; constant outside of them.
 
+    A step takes the value at its end, as in Page's code, which counts steps from 1: the first step is not lost to a
+    factor of 0 at epoch 0, while a factor of 0 at the last epoch is that of the last step.
+
     Raises:
         ValueError: lists of different lengths or knots that do not ascend.
     """
@@ -102,7 +105,7 @@ def piecewise(*, epochs: Sequence[float], factors: Sequence[float]) -> Schedule:
         raise ValueError("piecewise takes as many factors as epochs, at least two, with epochs ascending")
 
     def factor(step: int, total: int, per_epoch: int) -> float:
-        now = step / per_epoch
+        now = (step + 1) / per_epoch
         if now <= epochs[0]:
             return factors[0]
         for (e0, e1), (f0, f1) in zip(pairwise(epochs), pairwise(factors), strict=True):
@@ -111,3 +114,63 @@ def piecewise(*, epochs: Sequence[float], factors: Sequence[float]) -> Schedule:
         return factors[-1]
 
     return factor
+
+
+@SCHEDULES.register(
+    "triangle",
+    Card(
+        does="Raises the learning rate linearly to its peak over a share of the steps, then lowers it linearly.",
+        effect="The schedule of airbench94, 95 and 96.",
+        source="Jordan 2024 (airbench).",
+    ),
+)
+def triangle(*, warmup: float, start_factor: float, end_factor: float) -> Schedule:
+    """Build the two ramps, whose peak is the optimizer's ``lr``.
+
+    A step takes the value at its beginning, as in airbench: the first step has ``start_factor``, the first one after
+    the whole warm-up steps the peak, and the step after the last one would have ``end_factor``. ``one-cycle`` differs
+    in that its peak comes a step earlier and its last step has ``end_factor``.
+
+    Args:
+        warmup: share of all steps spent rising (0–1), rounded down to whole steps.
+        start_factor: factor at the first step, unless nothing is spent rising.
+        end_factor: factor that the end of the last step reaches.
+
+    Raises:
+        ValueError: ``warmup`` is not a share.
+    """
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup is a share of the steps between 0 and 1, not {warmup}")
+
+    def factor(step: int, total: int, per_epoch: int) -> float:
+        rising = int(total * warmup)
+        if step < rising:
+            return start_factor + (1 - start_factor) * step / rising
+        return 1 + (end_factor - 1) * (step - rising) / (total - rising)
+
+    return factor
+
+
+@SCHEDULES.register(
+    "linear",
+    Card(
+        does="Lowers the learning rate linearly to 0, over all steps or over the first epochs.",
+        effect="The schedule of airbench94_muon.",
+        source="Jordan 2024 (airbench94_muon).",
+    ),
+)
+def linear(*, epochs: float | None) -> Schedule:
+    """Build the ramp from 1 to 0, then 0.
+
+    A step takes the value at its beginning, as in airbench94_muon: the first step has 1, and the step after the last
+    one would have 0.
+
+    Args:
+        epochs: length of the ramp, rounded up to whole steps; None for all of training.
+
+    Raises:
+        ValueError: ``epochs`` is not positive.
+    """
+    if epochs is not None and epochs <= 0:
+        raise ValueError(f"epochs must be positive, not {epochs}")
+    return lambda step, total, per_epoch: max(0.0, 1 - step / (math.ceil(epochs * per_epoch) if epochs else total))

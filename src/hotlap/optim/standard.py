@@ -1,13 +1,16 @@
-"""PyTorch's own optimizers, under the names that recipes use."""
+"""PyTorch's own optimizers, under the names that recipes use.
+
+Each undoes the scale of the loss where its steps depend on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from hotlap.optim import OPTIMIZERS
+from hotlap.optim.weights import Weights
 from hotlap.registry import Card
 
 
@@ -19,8 +22,10 @@ from hotlap.registry import Card
         source="Zeiler 2012; torch.optim.Adadelta.",
     ),
 )
-def adadelta(*, params: Iterable[nn.Parameter], lr: float, rho: float, eps: float) -> torch.optim.Optimizer:
+def adadelta(*, params: Weights, lr: float, rho: float, eps: float) -> torch.optim.Optimizer:
     """Build Adadelta; errors are torch's own."""
+    if params.loss_scale != 1:
+        raise ValueError("its steps depend on the scale of the loss that float16 needs: use precision fp32 or bf16")
     return torch.optim.Adadelta(params, lr=lr, rho=rho, eps=eps)
 
 
@@ -32,10 +37,10 @@ def adadelta(*, params: Iterable[nn.Parameter], lr: float, rho: float, eps: floa
         source="Kingma and Ba 2014; betas of Oikarinen 2021; torch.optim.Adam.",
     ),
 )
-def adam(*, params: Iterable[nn.Parameter], lr: float, betas: Sequence[float], eps: float) -> torch.optim.Optimizer:
+def adam(*, params: Weights, lr: float, betas: Sequence[float], eps: float) -> torch.optim.Optimizer:
     """Build Adam; errors are torch's own."""
     first, second = betas
-    return torch.optim.Adam(params, lr=lr, betas=(first, second), eps=eps)
+    return torch.optim.Adam(params, lr=lr, betas=(first, second), eps=eps * params.loss_scale)
 
 
 @OPTIMIZERS.register(
@@ -46,8 +51,12 @@ def adam(*, params: Iterable[nn.Parameter], lr: float, betas: Sequence[float], e
         source="torch.optim.SGD.",
     ),
 )
-def sgd(
-    *, params: Iterable[nn.Parameter], lr: float, momentum: float, nesterov: bool, weight_decay: float
-) -> torch.optim.Optimizer:
+def sgd(*, params: Weights, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> torch.optim.Optimizer:
     """Build SGD; errors are torch's own."""
-    return torch.optim.SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    return torch.optim.SGD(
+        params,
+        lr=lr / params.loss_scale,
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=weight_decay * params.loss_scale,
+    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hotlap.errors import InputError
-from hotlap.ladder import Ladder, resolve
+from hotlap.ladder import AnyLadder, resolve
 from hotlap.report.formats import percent, percent_with_interval, seconds_with_interval
 from hotlap.report.ladder_table import LadderRow
 from hotlap.report.record_files import README, RUNS, machine_lines, replace_file, write_raw
@@ -16,7 +16,7 @@ from hotlap.stats.summary import summarise
 KIND = "ladder"
 
 
-def ladder_rows(ladder: Ladder, runs: Sequence[Run], *, rungs: Sequence[int] | None = None) -> list[LadderRow]:
+def ladder_rows(ladder: AnyLadder, runs: Sequence[Run], *, rungs: Sequence[int] | None = None) -> list[LadderRow]:
     """Return a table row for each rung, with the summary of its runs.
 
     Args:
@@ -45,7 +45,7 @@ def ladder_rows(ladder: Ladder, runs: Sequence[Run], *, rungs: Sequence[int] | N
     return rows
 
 
-def write_ladder_record(folder: Path, ladder: Ladder, runs: Sequence[Run]) -> list[Path]:
+def write_ladder_record(folder: Path, ladder: AnyLadder, runs: Sequence[Run]) -> list[Path]:
     """Write a ladder's record: raw runs, README with the table, and the plot as PNG and SVG.
 
     Args:
@@ -67,17 +67,27 @@ def write_ladder_record(folder: Path, ladder: Ladder, runs: Sequence[Run]) -> li
         raise InputError(
             f"{', '.join(changed)} was changed, so its runs are no record of the ladder", "leave out --set and the like"
         )
-    from hotlap.report.plots import plot_ladder
-
     folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(runs, key=lambda run: (run.recipe.name, run.seed))
     written = write_raw(folder, ordered, {"kind": KIND, "ladder": ladder.name})
-    written += plot_ladder([r for r in ladder_rows(ladder, runs) if r.summary], folder / "ladder", title=ladder.title)
-    written.append(replace_file(folder / README, ladder_readme(ladder, ordered)))
-    return written
+    return [*written, *write_derived(folder, ladder, ordered)]
 
 
-def ladder_readme(ladder: Ladder, runs: Sequence[Run]) -> str:
+def write_derived(folder: Path, ladder: AnyLadder, runs: Sequence[Run]) -> list[Path]:
+    """Write what follows from a ladder record's raw runs, which are left as they are: README and plots.
+
+    Raises:
+        InputError: matplotlib is not installed.
+        OSError: the folder cannot be written.
+    """
+    from hotlap.report.plots import plot_ladder
+
+    rows = [row for row in ladder_rows(ladder, runs) if row.summary]
+    written = plot_ladder(rows, folder / "ladder", title=ladder.title)
+    return [*written, replace_file(folder / README, ladder_readme(ladder, runs))]
+
+
+def ladder_readme(ladder: AnyLadder, runs: Sequence[Run]) -> str:
     """Write a record's README from its raw runs alone, so that it can be checked against them."""
     rows = ladder_rows(ladder, runs)
     lines = [

@@ -79,7 +79,7 @@ def main(arguments: Sequence[Any]) -> int:
     for folder in record_folders(records):
         claim, runs = read_claim(folder), read_runs(folder)
         if claim["kind"] == ladder_record.KIND:
-            ladder_record.write_ladder_record(folder, get_ladder(claim["ladder"]), runs)
+            ladder_record.write_derived(folder, get_ladder(claim["ladder"]), runs)
         else:
             replace_file(folder / README, readme_of(folder))
         print(f"wrote {folder}")

@@ -3,7 +3,14 @@
 SciPy is imported inside the functions that need it, so importing this package costs milliseconds.
 """
 
-from hotlap.stats.comparison import MeanDifference, TimeRatio, runs_to_resolve, time_ratio, welch_difference
+from hotlap.stats.comparison import (
+    MeanDifference,
+    TimeRatio,
+    paired_difference,
+    runs_to_resolve,
+    time_ratio,
+    welch_difference,
+)
 from hotlap.stats.intervals import (
     mean,
     mean_interval,
@@ -26,6 +33,7 @@ __all__ = [
     "median",
     "median_interval",
     "p_mean_below",
+    "paired_difference",
     "runs_to_resolve",
     "share_interval",
     "standard_deviation",

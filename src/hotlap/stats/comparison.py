@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hotlap.errors import InputError
 from hotlap.stats.intervals import CONFIDENCE, Interval, median_interval
@@ -22,10 +23,15 @@ class MeanDifference:
     """Difference of two means, ``b - a``, in the unit of the values.
 
     Attributes:
-        ci95: Welch's 95 % interval of the difference; None unless both sides have two values.
-        p: two-sided p-value of "there is no difference" (Welch's t-test); None as ``ci95``.
-        deviation: standard deviation of one run, pooled over both sides; None as ``ci95``.
+        method: ``welch`` for two independent sets, ``paired`` for pairs that share their random numbers.
+        ci95: 95 % interval of the difference (Welch's, or Student's of the pairs' differences); None unless both sides
+            have two values.
+        p: two-sided p-value of "there is no difference" (t-test); None as ``ci95``.
+        deviation: standard deviation of one run, pooled over both sides; of ``paired``, that of one pair's difference.
+            None as ``ci95``.
     """
+
+    method: Literal["welch", "paired"]
 
     mean_a: float
     mean_b: float
@@ -42,7 +48,9 @@ class MeanDifference:
 
         None where ``ci95`` is None or the difference is zero.
         """
-        return None if self.deviation is None else runs_to_resolve(self.difference, self.deviation)
+        if self.deviation is None:
+            return None
+        return runs_to_resolve(self.difference, self.deviation, paired=self.method == "paired")
 
     @property
     def resolved(self) -> bool:
@@ -100,6 +108,7 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
             ci95, p = _welch(difference, error, error_a, len(a), error_b, len(b))
         deviation = math.sqrt((statistics.variance(a) + statistics.variance(b)) / 2)
     return MeanDifference(
+        method="welch",
         mean_a=mean_a,
         mean_b=mean_b,
         n_a=len(a),
@@ -122,6 +131,49 @@ def _welch(
     freedom = 1 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))
     low, high = stats.t.interval(CONFIDENCE, freedom, loc=difference, scale=error)
     return (float(low), float(high)), float(2 * stats.t.sf(abs(difference) / error, freedom))
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
+    """Compare two means over pairs: Student's t of the pairs' differences.
+
+    What a pair shares (the first weights, the order of the images) cancels, so that the interval is the tighter the
+    more the two sides go up and down together. Choose it for how the runs were made, before seeing them.
+
+    Args:
+        a: values of the baseline; ``a[i]`` and ``b[i]`` are a pair.
+        b: values of the candidate, in the same unit.
+
+    Raises:
+        InputError: the sides differ in length or are empty.
+    """
+    if len(a) != len(b) or not a:
+        raise InputError(f"pairs are compared, not {len(a)} runs with {len(b)}", "make some with: hotlap compare A B")
+    differences = [y - x for x, y in zip(a, b, strict=True)]
+    difference = float(statistics.mean(differences))
+    ci95: Interval | None = None
+    p: float | None = None
+    deviation: float | None = None
+    if len(differences) >= 2:
+        deviation = float(statistics.stdev(differences))
+        if deviation == 0:
+            ci95, p = (difference, difference), float(difference == 0)
+        else:
+            from scipy import stats
+
+            error, freedom = deviation / math.sqrt(len(differences)), len(differences) - 1
+            low, high = stats.t.interval(CONFIDENCE, freedom, loc=difference, scale=error)
+            ci95, p = (float(low), float(high)), float(2 * stats.t.sf(abs(difference) / error, freedom))
+    return MeanDifference(
+        method="paired",
+        mean_a=float(statistics.mean(a)),
+        mean_b=float(statistics.mean(b)),
+        n_a=len(a),
+        n_b=len(b),
+        difference=difference,
+        ci95=ci95,
+        p=p,
+        deviation=deviation,
+    )
 
 
 def time_ratio(a: Sequence[float], b: Sequence[float]) -> TimeRatio:
@@ -150,18 +202,20 @@ def time_ratio(a: Sequence[float], b: Sequence[float]) -> TimeRatio:
     return TimeRatio(ratio=math.exp(centre), ci95=ci95, pairs=len(logs), pairs_needed=needed)
 
 
-def runs_to_resolve(difference: float, deviation: float, *, power: float = POWER) -> int | None:
+def runs_to_resolve(difference: float, deviation: float, *, paired: bool = False, power: float = POWER) -> int | None:
     """Runs needed on each side so that a difference of means is found (two-sided p < 0.05).
 
     Args:
         difference: true difference to find, in any unit.
-        deviation: standard deviation of one run, on either side, in the same unit.
+        deviation: standard deviation of one run, on either side, in the same unit; of one pair's difference where
+            ``paired``.
+        paired: the runs are compared in pairs, and pairs are counted.
         power: chance of finding it, in (0, 1).
 
     Returns:
         At least 2; None for a difference of zero, which no number of runs resolves.
     """
-    return None if difference == 0 else _fewest(difference, deviation, sides=2, power=power)
+    return None if difference == 0 else _fewest(difference, deviation, sides=1 if paired else 2, power=power)
 
 
 def _fewest(difference: float, deviation: float, *, sides: int, power: float = POWER) -> int:

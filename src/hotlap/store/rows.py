@@ -5,36 +5,49 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
 from hotlap.errors import InputError
 from hotlap.result import PHASES, Run
 
-_BEFORE = ("id", "recipe", "digest", "seed", "status", "accuracy", "certified_s")
-_AFTER = (
-    "epochs_run",
-    "steps",
-    "device",
-    "threads",
-    "backend",
-    "timing_valid",
-    "started_at",
-    "load_average",
-    "contention",
-    "cpu",
-    "torch",
-    "error",
-)
+Kind: TypeAlias = type[str] | type[int] | type[float] | type[bool] | type[datetime]
+
+_BEFORE: Mapping[str, Kind] = {
+    "id": str,
+    "recipe": str,
+    "digest": str,
+    "seed": int,
+    "status": str,
+    "accuracy": float,
+    "certified_s": float,
+}
+_AFTER: Mapping[str, Kind] = {
+    "epochs_run": float,
+    "steps": int,
+    "device": str,
+    "threads": int,
+    "backend": str,
+    "timing_valid": bool,
+    "started_at": datetime,
+    "load_average": float,
+    "contention": float,
+    "cpu": str,
+    "torch": str,
+    "error": str,
+}
 
 
-def columns(runs: Iterable[Run] = ()) -> tuple[str, ...]:
-    """Column names: one per phase of ``PHASES``, and of any further phase that one of the runs has."""
+def columns(runs: Iterable[Run] = ()) -> dict[str, Kind]:
+    """Columns with the kind of their values; accuracy, load, contention, error and a phase may be missing in a row.
+
+    There is one column per phase of ``PHASES``, and of any further phase that one of the runs has.
+    """
     phases = dict.fromkeys((*PHASES, *(name for run in runs for name in run.phases)))
-    return (*_BEFORE, *(f"phase_{name}_s" for name in phases), *_AFTER)
+    return {**_BEFORE, **{f"phase_{name}_s": float for name in phases}, **_AFTER}
 
 
 def row(run: Run) -> dict[str, Any]:
@@ -85,11 +98,19 @@ def write_csv(runs: Sequence[Run], file: str | Path | TextIO) -> None:
         return
     text = io.StringIO(newline="")
     _write(runs, text)
-    path = Path(file)
+    replace_file(Path(file), text.getvalue().encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file at once: a reader sees the old one or the new one, and an error leaves the old one.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(temporary, path)  # noqa: PTH105 - the atomic rename, named as such
+        temporary.write_bytes(content)
+        temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

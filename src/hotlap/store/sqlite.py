@@ -9,7 +9,7 @@ import shlex
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -85,34 +85,53 @@ class Store:
         Raises:
             StoreError: a run of this id is stored already, or the file cannot be written.
         """
-        document = run.to_dict()
-        try:
-            text = json.dumps(document, allow_nan=False)
-            started_at = _utc(run.started_at)
-        except (TypeError, ValueError) as error:
-            raise StoreError(f"run {run.id} cannot be stored: {error}") from None
-        values = {
-            "id": run.id,
-            "recipe_name": run.recipe.name,
-            "digest": document["digest"],
-            "seed": run.seed,
-            "status": run.status,
-            "accuracy": run.accuracy,
-            "certified_s": run.certified_s,
-            "device": run.device,
-            "threads": run.environment.threads,
-            "backend": run.backend,
-            "timing_valid": int(run.timing_valid),
-            "started_at": started_at,
-            "document": text,
-        }
+        self.add_all((run,))
+
+    def add_all(self, runs: Iterable[Run]) -> None:
+        """Store runs in one transaction: all of them or, on an error, none.
+
+        Raises:
+            StoreError: a run of one of the ids is stored already, or the file cannot be written.
+        """
+        prepared = [_values(run) for run in runs]
+        with self._transaction() as db:
+            for values in prepared:
+                self._insert(db, values)
+
+    def add_documents(self, documents: Mapping[str, str]) -> int:
+        """Store what ``documents`` of another store returned, word for word; runs that are here already are left out.
+
+        One transaction: all of them or, on an error, none.
+
+        Args:
+            documents: run id → document.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            StoreError: a document is no run, another run has its id here, or the file cannot be written.
+        """
+        recipes: dict[str, Recipe] = {}
+        prepared = [_values(_decode(name, text, recipes), text) for name, text in documents.items()]
+        added = 0
+        with self._transaction() as db:
+            for values in prepared:
+                here = db.execute("SELECT document FROM runs WHERE id = ?", (values["id"],)).fetchone()
+                if here is None:
+                    self._insert(db, values)
+                    added += 1
+                elif here[0] != values["document"] and not _equal_json(here[0], values["document"]):
+                    raise StoreError(f"another run with the id {values['id']} is stored in {self.path}")
+        return added
+
+    def _insert(self, db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
         names = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
-        with self._connection() as db:
-            try:
-                db.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", values)
-            except sqlite3.IntegrityError as error:
-                raise StoreError(f"run {run.id} cannot be added to {self.path}: {error}") from error
+        try:
+            db.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", values)
+        except sqlite3.IntegrityError as error:
+            raise StoreError(f"run {values['id']} cannot be added to {self.path}: {error}") from error
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -182,6 +201,15 @@ class Store:
             raise StoreError(f"several runs begin with {id_prefix!r}: {named}{more}", "write more of the id")
         return (exact or found)[0]
 
+    def documents(self) -> dict[str, str]:
+        """Return every run's JSON document as it is stored, by run id, in the order of their adding.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with self._connection() as db:
+            return dict(db.execute("SELECT id, document FROM runs ORDER BY seq").fetchall())
+
     def __len__(self) -> int:
         with self._connection() as db:
             return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])
@@ -238,6 +266,19 @@ class Store:
                 yield self._db
 
     @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection for writing; what was written stays if the block ends, and goes if it raises."""
+        with self._connection() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # a full disk has ended it already
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn SQLite's errors into ours."""
         try:
@@ -269,6 +310,30 @@ def _utc(moment: str) -> str:
     return parsed.isoformat(timespec="microseconds")
 
 
+def _values(run: Run, text: str | None = None) -> dict[str, Any]:
+    """A run as the columns of its row; ``text`` is its document where that is not to be written anew."""
+    try:
+        document = json.dumps(run.to_dict(), allow_nan=False) if text is None else text
+        started_at = _utc(run.started_at)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"run {run.id} cannot be stored: {error}") from None
+    return {
+        "id": run.id,
+        "recipe_name": run.recipe.name,
+        "digest": run.recipe.digest,
+        "seed": run.seed,
+        "status": run.status,
+        "accuracy": run.accuracy,
+        "certified_s": run.certified_s,
+        "device": run.device,
+        "threads": run.environment.threads,
+        "backend": run.backend,
+        "timing_valid": int(run.timing_valid),
+        "started_at": started_at,
+        "document": document,
+    }
+
+
 def _decode(name: str, text: str, recipes: dict[str, Recipe]) -> Run:
     """Read one stored document; a damaged one is named rather than left out in silence."""
     try:
@@ -282,6 +347,13 @@ def _decode(name: str, text: str, recipes: dict[str, Recipe]) -> Run:
         raise StoreError(
             f"stored run {name} cannot be read: {cause}", "upgrade hotlap, or use another store"
         ) from error
+
+
+def _equal_json(one: str, other: str) -> bool:
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
 
 
 def _primary_code(error: sqlite3.Error) -> int:

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Generator, Tensor
 
 from hotlap.registry import Card
 from hotlap.techniques import AUGMENTATIONS
+from hotlap.techniques.base import Transform
 
 
-def flip(images: Tensor, share: float, *, rng: Generator) -> Tensor:
-    """Mirror each image left to right with its own chance.
+def flip(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror the chosen images left to right.
 
     Args:
         images: (N, C, H, W), any dtype and layout; not modified.
-        share: probability of mirroring one image (0–1).
-        rng: generator on images.device; the only randomness used.
+        mirrored: (N,) bool, which ones.
 
     Returns:
         (N, C, H, W), same dtype and memory format.
 
-    Raises:
-        ValueError: share is not a probability.
-
     Source: Krizhevsky et al. 2012.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share is a probability between 0 and 1, not {share}")
-    mirrored = torch.rand(len(images), generator=rng, device=images.device) < share
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+class Flip(Transform):
+    """Mirrors each image with its own chance."""
+
+    def __init__(self, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is a probability between 0 and 1, not {share}")
+        self.share = share
+
+    def draw(self, n: int, size: tuple[int, int], rng: Generator) -> Tensor:
+        """Draw (n, 1) numbers, 1 for images to mirror."""
+        return (torch.rand(n, generator=rng, device=rng.device) < self.share)[:, None].long()
+
+    def choices(self, size: tuple[int, int], device: torch.device) -> Tensor | None:
+        """List 0 and 1 where both are equally likely."""
+        return torch.arange(2, device=device)[:, None] if self.share == 0.5 else None
+
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Mirror the images whose number is 1."""
+        return flip(images, drawn[:, 0] == 1)
 
 
 @AUGMENTATIONS.register(
@@ -41,6 +54,6 @@ def flip(images: Tensor, share: float, *, rng: Generator) -> Tensor:
         source="Krizhevsky et al. 2012.",
     ),
 )
-def build(*, share: float) -> Callable[[Tensor, Generator], Tensor]:
-    """Build the augmentation; see ``flip``."""
-    return lambda images, rng: flip(images, share, rng=rng)
+def build(*, share: float) -> Flip:
+    """Build the augmentation; ``share`` is the probability (0–1) of mirroring an image."""
+    return Flip(share)

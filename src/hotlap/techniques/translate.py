@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from hotlap.registry import Card
 from hotlap.techniques import AUGMENTATIONS
+from hotlap.techniques.base import Transform
 
 
-def translate(images: Tensor, max_px: int, *, rng: Generator) -> Tensor:
-    """Shift each image by its own random whole-pixel offset, reflecting at the border.
+def translate(images: Tensor, offsets: Tensor, max_px: int) -> Tensor:
+    """Shift each image by its own whole-pixel offset, reflecting at the border.
 
     Args:
         images: (N, C, H, W) float, any layout; not modified.
-        max_px: largest shift along each axis, in pixels; 0 returns the input itself.
-        rng: generator on images.device; the only randomness used.
+        offsets: (N, 2) int64, rows and columns of the window's corner in the padded image, each from 0 to 2·max_px.
+        max_px: width of the reflected border, in pixels.
 
     Returns:
         (N, C, H, W), same dtype and memory format.
@@ -34,13 +33,34 @@ def translate(images: Tensor, max_px: int, *, rng: Generator) -> Tensor:
     if max_px == 0:
         return images
     padded = functional.pad(images, (max_px,) * 4, mode="reflect")
-    shifts = torch.randint(2 * max_px + 1, (2, n), generator=rng, device=images.device)
-    rows = shifts[0, :, None] + torch.arange(height, device=images.device)
-    columns = shifts[1, :, None] + torch.arange(width, device=images.device)
+    rows = offsets[:, :1] + torch.arange(height, device=images.device)
+    columns = offsets[:, 1:] + torch.arange(width, device=images.device)
     image = torch.arange(n, device=images.device)[:, None, None]
     # Indexing brings the channel axis last; moving it back restores the shape, the copy restores the layout.
     moved = padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     return torch.empty_like(images).copy_(moved)
+
+
+class Translate(Transform):
+    """Shifts each image by its own random offset."""
+
+    def __init__(self, max_px: int) -> None:
+        if max_px < 0:
+            raise ValueError(f"max_px must not be negative, not {max_px}")
+        self.max_px = max_px
+
+    def draw(self, n: int, size: tuple[int, int], rng: Generator) -> Tensor:
+        """Draw (n, 2) offsets of rows and columns."""
+        return torch.randint(2 * self.max_px + 1, (2, n), generator=rng, device=rng.device).T
+
+    def choices(self, size: tuple[int, int], device: torch.device) -> Tensor:
+        """List all offsets."""
+        offsets = torch.arange(2 * self.max_px + 1, device=device)
+        return torch.cartesian_prod(offsets, offsets)
+
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Shift as drawn."""
+        return translate(images, drawn, self.max_px)
 
 
 @AUGMENTATIONS.register(
@@ -51,8 +71,6 @@ def translate(images: Tensor, max_px: int, *, rng: Generator) -> Tensor:
         source="Page 2018 (crop of a padded image).",
     ),
 )
-def build(*, max_px: int) -> Callable[[Tensor, Generator], Tensor]:
-    """Build the augmentation; see ``translate``."""
-    if max_px < 0:
-        raise ValueError(f"max_px must not be negative, not {max_px}")
-    return lambda images, rng: translate(images, max_px, rng=rng)
+def build(*, max_px: int) -> Translate:
+    """Build the augmentation; ``max_px`` is the largest shift along each axis, in pixels; 0 does nothing."""
+    return Translate(max_px)

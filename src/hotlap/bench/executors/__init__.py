@@ -1,8 +1,8 @@
-"""Executors: where runs are trained. Each takes jobs and yields runs as they finish; the driver alone stores them."""
+"""Executors: where runs are trained. Each draws jobs and yields runs as they finish; the driver alone stores them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,17 +28,20 @@ class Executor(Protocol):
 
     Contract: every distinct job yields exactly one run, failed ones included, in any order and without its network; a
     job whose worker is lost is trained again; nothing is stored. Leaving the iteration early ends all workers.
+
+    Jobs are drawn one at a time and only when a worker is free to start one, so that a study may choose its next job
+    by the runs that have come in: a run that has come in is yielded before another job is drawn.
     """
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Run]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[Run]:
         """Train jobs and yield their runs as they finish.
 
+        Args:
+            jobs: None stands for "nothing can be started until a run in flight has finished": the next job is drawn
+                after a run has been yielded and the consumer has asked for more.
+
         Raises:
-            HotlapError: a recipe cannot be trained, or workers are lost again and again.
+            HotlapError: a recipe cannot be trained, workers are lost again and again, or None is drawn while
+                nothing is in flight.
         """
         ...
-
-
-def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """Leave out jobs that come again."""
-    return list({job.key: job for job in jobs}.values())

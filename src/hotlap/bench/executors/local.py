@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from hotlap.bench.executors import Job, distinct
+from hotlap.bench.executors import Job
+from hotlap.bench.executors.pull import JobSource
 from hotlap.recipe import Recipe
 from hotlap.result import Run
 
@@ -20,7 +21,9 @@ class LocalExecutor:
 
     train: Callable[[Recipe, int], Run]
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Run]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[Run]:
         """Train jobs in their order; see ``Executor``."""
-        for job in distinct(jobs):
+        source = JobSource(jobs)
+        while job := source.draw(in_flight=0):
             yield replace(self.train(job.recipe, job.seed), module=None)
+            source.finished()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 
-from hotlap.bench.executors import Job, distinct
-from hotlap.errors import HotlapError, InputError
+from hotlap.bench.executors import Job
+from hotlap.bench.executors.pull import JobSource
+from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 from hotlap.result import Run
-
-ATTEMPTS = 3
-"""Pools that may break in a row without a finished run before the study is given up."""
 
 
 @dataclass(frozen=True)
@@ -41,55 +42,67 @@ class ProcessExecutor:
         if self.processes < 1 or self.threads < 1:
             raise InputError(f"processes and threads are at least 1, not {self.processes} and {self.threads}")
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Run]:
+    def run(self, jobs: Iterable[Job | None]) -> Iterator[Run]:
         """Train jobs as workers get free; see ``Executor``. Runs come with ``timing_valid`` false."""
-        waiting = {job.key: job for job in distinct(jobs)}
-        fruitless = 0
-        while waiting:
-            before = len(waiting)
-            # A worker that dies breaks its pool: what had not finished goes to a new one.
-            for run in self._run_in_one_pool(list(waiting.values())):
-                del waiting[run.recipe.digest, run.seed]
-                yield run
-            fruitless = fruitless + 1 if len(waiting) == before else 0
-            if waiting and fruitless >= ATTEMPTS:
-                names = ", ".join(f"{job.recipe.name} seed {job.seed}" for job in list(waiting.values())[:3])
-                raise HotlapError(
-                    f"workers were lost {ATTEMPTS} times in a row without finishing a run ({names}, …)",
-                    "is memory short? try fewer --jobs",
-                )
+        source = JobSource(jobs)
+        # A worker that dies breaks its pool: what had not finished goes to a new one.
+        while lost := (yield from self._run_in_one_pool(source)):
+            source.lost(lost, "a worker process ended on its own")
 
-    def _run_in_one_pool(self, jobs: Sequence[Job]) -> Iterator[Run]:
-        """Yield runs until all are done or a worker is lost."""
+    def _run_in_one_pool(self, source: JobSource) -> Generator[Run, None, list[Job]]:
+        """Yield runs until all are done or a worker is lost; return the jobs that had not finished then."""
         # spawn: a forked child would share the parent's started thread pools, which do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        others = set(multiprocessing.active_children())
-        pool = ProcessPoolExecutor(self.processes, mp_context=context, initializer=_ignore_interrupts)
+        pool = ProcessPoolExecutor(self.processes, mp_context=context, initializer=_begin_worker)
+        workers: set[BaseProcess] = set()
+        in_flight: dict[Future[Run], Job] = {}
+        lost: list[Job] = []
         finished = False
         try:
-            pending: set[Future[Run]] = {
-                pool.submit(_train, job.recipe, job.seed, self.device, self.threads) for job in jobs
-            }
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
+            while True:
+                while not lost and len(in_flight) < self.processes and (job := source.draw(len(in_flight))):
+                    before = set(multiprocessing.active_children())
+                    try:
+                        future = pool.submit(_train, job.recipe, job.seed, self.device, self.threads)
+                    except BrokenProcessPool:
+                        lost.append(job)
+                    else:
+                        in_flight[future] = job
+                    workers |= set(multiprocessing.active_children()) - before
+                if not in_flight:
+                    finished = True
+                    return lost
+                done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
+                # Errors last: they end the study, and what has been trained is to be kept.
+                for future in sorted(done, key=lambda f: f.exception() is not None):
+                    job = in_flight.pop(future)
                     try:
                         run = future.result()
                     except BrokenProcessPool:
+                        lost.append(job)
                         continue
                     yield run
-            finished = True
+                    source.finished()
         finally:
             if not finished:
                 # Interrupted, or a run was refused: what the workers are at is of no use any more.
-                for worker in set(multiprocessing.active_children()) - others:
+                for worker in workers:
                     worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the driver."""
+def _begin_worker() -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the driver, and end when the driver does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    """Wait for the driver to end; killed outright, it cannot tell its workers, and they would wait for ever."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
 
 
 def _train(recipe: Recipe, seed: int, device: str, threads: int) -> Run:

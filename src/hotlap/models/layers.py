@@ -1,0 +1,144 @@
+"""Layers that PyTorch lacks: convolutions that start as the identity, scaled heads, activations by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn import init as draw
+
+from hotlap.errors import unknown_name
+from hotlap.recipe import Component
+
+HeadInit: TypeAlias = Literal["default", "unit-std"]
+Pooling: TypeAlias = Literal["max-pool", "amax"]
+
+
+def _relu() -> nn.Module:
+    return nn.ReLU()
+
+
+def _celu(*, alpha: float) -> nn.Module:
+    return nn.CELU(alpha)
+
+
+def _gelu() -> nn.Module:
+    return nn.GELU()
+
+
+def _silu() -> nn.Module:
+    return nn.SiLU()
+
+
+ACTIVATIONS: Mapping[str, Callable[..., nn.Module]] = {"relu": _relu, "celu": _celu, "gelu": _gelu, "silu": _silu}
+"""Activations by the name a recipe gives them; GELU is the exact one."""
+
+
+def activation(component: Component) -> nn.Module:
+    """Build an activation: ``relu``, ``celu`` with its ``alpha``, exact ``gelu``, ``silu``.
+
+    Raises:
+        InputError: an unknown name.
+        TypeError: an unknown or missing option.
+    """
+    if component.name not in ACTIVATIONS:
+        raise unknown_name("activation", component.name, ACTIVATIONS)
+    return ACTIVATIONS[component.name](**component.options)
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3×3 convolution that keeps the image size, without bias, with PyTorch's default initialisation."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1, bias=False)
+
+
+class PartialDiracConv3x3(Conv3x3):
+    """As ``Conv3x3``, but its first filters, one for each input channel, pass that channel on unchanged.
+
+    Source: airbench, as in RECIPES.md section 4.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew from the global generator."""
+        super().reset_parameters()
+        with torch.no_grad():
+            draw.dirac_(self.weight[: self.in_channels])
+
+
+class DiracConv3x3(Conv3x3):
+    """As ``Conv3x3``, but passes its channels on unchanged at first; draws nothing."""
+
+    def reset_parameters(self) -> None:
+        """Set the weights to the identity."""
+        draw.dirac_(self.weight)
+
+
+class RestandardisedConv3x3(Conv3x3):
+    """As ``Conv3x3``, but its start is the default plus the identity, brought back to the default's mean and spread.
+
+    Source: hlb-CIFAR10, as in RECIPES.md section 3.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew from the global generator."""
+        super().reset_parameters()
+        with torch.no_grad():
+            std, mean = torch.std_mean(self.weight)
+            shifted = self.weight + draw.dirac_(torch.empty_like(self.weight))
+            std_after, mean_after = torch.std_mean(shifted)
+            self.weight.copy_((shifted - mean_after) / std_after * std + mean)
+
+
+class GlobalMax(nn.Module):
+    """The greatest value of each channel: (N, C, H, W) to (N, C).
+
+    Args:
+        how: ``max-pool`` sends the gradient to one of several equal maxima, ``amax`` shares it among them.
+    """
+
+    def __init__(self, how: Pooling) -> None:
+        super().__init__()
+        if how not in ("max-pool", "amax"):
+            raise ValueError(f"pooling is max-pool or amax, not {how!r}")
+        self.how = how
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Take the maximum over height and width."""
+        if self.how == "amax":
+            return images.amax((2, 3))
+        return functional.max_pool2d(images, images.shape[2:]).flatten(1)
+
+
+class Head(nn.Linear):
+    """The last layer: linear without bias, its logits multiplied by a constant.
+
+    Args:
+        features: inputs.
+        classes: outputs.
+        scale: factor of the logits.
+        start: ``default`` is PyTorch's initialisation, ``unit-std`` that divided by its standard deviation.
+    """
+
+    role = "head"
+
+    def __init__(self, features: int, classes: int, *, scale: float, start: HeadInit) -> None:
+        if start not in ("default", "unit-std"):
+            raise ValueError(f"head_init is default or unit-std, not {start!r}")
+        self._start = start
+        super().__init__(features, classes, bias=False)
+        self.scale = scale
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew from the global generator."""
+        super().reset_parameters()
+        if self._start == "unit-std":
+            with torch.no_grad():
+                self.weight.div_(self.weight.std())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, features) to (N, classes)."""
+        return functional.linear(features, self.weight) * self.scale
