@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hotlap.datasets import ImageData
+from hotlap.engine.allocator import give_back_memory, keeping_memory
 from hotlap.engine.averages import averaging_of
 from hotlap.engine.checkpoint import Checkpoint, Generators, Stateful
 from hotlap.engine.clock import Clock
@@ -131,7 +132,7 @@ def train_seeds(
     # Warming up what is not timed would be a waste.
     may_count = timing_valid and len(seeds) == 1
 
-    with isolated(device):
+    with isolated(device), keeping_memory():
         with clock.phase("load"):
             data = load()
             shape, classes = image_shape(data), data.classes
@@ -194,6 +195,8 @@ def train_seeds(
                 losses.end_epoch(at.step)
             if losses.some_finite and (recipe.stop_at or at.step == total):
                 with clock.phase("evaluate"):
+                    # What evaluation needs lies otherwise, and would come on top.
+                    give_back_memory()
                     measure()
             elif log_accuracy and losses.some_finite:
                 with clock.phase("log"):

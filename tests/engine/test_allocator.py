@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hotlap.engine import allocator
+from hotlap.engine.allocator import give_back_memory, keeping_memory
+
+on_glibc = pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
+
+
+def faults_of(script: str, **environment: str) -> int:
+    """Page faults of the timed part of a script, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={"PATH": "", **environment}
+    )
+    return int(done.stdout)
+
+
+TENSORS_THAT_COME_AND_GO = """
+import resource, torch
+from hotlap.engine.allocator import keeping_memory
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    for _ in range(5):
+        torch.zeros(4_000_000).add_(1)
+def count():
+    work()
+    before = faults()
+    work()
+    return faults() - before
+with keeping_memory():
+    print(count())
+"""
+
+
+@on_glibc
+def test_memory_that_is_freed_is_there_for_the_next_tensor() -> None:
+    pages = 5 * 16_000_000 // resource.getpagesize()
+    assert faults_of(TENSORS_THAT_COME_AND_GO) < pages / 10
+
+
+@on_glibc
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_the_users_own_settings_stand(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("the allocator was changed")
+
+    monkeypatch.setattr(allocator, "_set", fail)
+    monkeypatch.setenv(name, "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072")
+    with keeping_memory():
+        give_back_memory()
+
+
+@on_glibc
+def test_blocks_nest_and_the_outermost_restores_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    calls: list[object] = []
+    monkeypatch.setattr(allocator, "_set", lambda _, values: calls.append(values))
+    with pytest.raises(ValueError, match="out"):
+        with keeping_memory():
+            with keeping_memory():
+                pass
+            assert calls == [allocator._KEEP] * 2
+            raise ValueError("out")
+    assert calls[2:] == [allocator._DEFAULTS]
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator, "_glibc", lambda: None)
+    with keeping_memory():
+        give_back_memory()
+        assert torch.zeros(10).sum() == 0
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_have_no_glibc(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert allocator._glibc.__wrapped__() is None
