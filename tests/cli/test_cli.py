@@ -212,9 +212,14 @@ def test_ladder_measures_resumes_and_records(hotlap, tmp_path: Path) -> None:  #
     with Store() as store:
         assert len(store.runs()) == 4
     assert "4 runs are stored already, 0 to do" in hotlap(*arguments).err
-    refused = hotlap(*arguments, "--record", tmp_path / "record")
-    assert refused.status == 2
-    assert "no record of the ladder" in refused.err
+    assert hotlap(*arguments, "--record", tmp_path / "record").status == 0
+    readme = (tmp_path / "record" / "README.md").read_text()
+    assert "--set epochs=1" in readme
+    assert readme.count("| 2 | fp32 |") == 2
+    assert hotlap("certify", "--check", tmp_path / "record").status == 0
+    empty = tmp_path / "elsewhere.sqlite"
+    assert "4 added" in hotlap("runs", "merge", tmp_path / "record", "--store", empty).out
+    assert "4 runs are stored already, 0 to do" in hotlap(*arguments, "--store", empty).err
     limited = hotlap(*arguments, "--fresh", "--max-minutes", "0.0000001")
     assert limited.status == 0
 

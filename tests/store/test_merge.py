@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from factories import make_run
 from hotlap.errors import StoreError
+from hotlap.report.record_files import write_raw
 from hotlap.result import Run
 from hotlap.store import Store, schema
 from hotlap.store import merge as merge_module
@@ -245,3 +246,34 @@ def test_a_store_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     other.chmod(0)
     with Store(tmp_path / "runs.sqlite") as store, pytest.raises(StoreError, match=r"other.sqlite cannot be read"):
         merge(store, other)
+
+
+def test_a_record_is_merged_like_a_store(tmp_path: Path) -> None:
+    runs = [make_run(seed=seed) for seed in range(3)]
+    folder = tmp_path / "record"
+    write_raw(folder, runs, {"kind": "certificate"})
+    with Store(store_with(tmp_path / "runs.sqlite", runs[0])) as store:
+        merged = merge(store, folder)
+        assert (merged.added, merged.present) == (2, 1)
+        again = merge(store, folder / "runs.jsonl")
+        assert (again.added, again.present) == (0, 3)
+        assert {run.id for run in store.runs()} == {run.id for run in runs}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b'{"id": "a"}\n{"id":', "line 2 of .* is no stored run"),
+        (b"[1]\n", "line 1 of .* is no stored run"),
+        (b"\xff\xfe", "it is no text"),
+        (b'{"id": "a"}\n', "cannot be merged"),
+    ],
+)
+def test_what_is_no_record_is_refused_whole(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "runs.jsonl").write_bytes(content)
+    with Store(store_with(tmp_path / "runs.sqlite", make_run(seed=0))) as store:
+        with pytest.raises(StoreError, match=message):
+            merge(store, tmp_path / "runs.jsonl")
+        assert len(store) == 1

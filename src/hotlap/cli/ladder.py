@@ -89,7 +89,7 @@ def ladder(
     if plot is not None:
         _plot(rows, plot, chosen.title)
     if record is not None:
-        _record(measured, record)
+        _record(measured, record, changes)
     if json:
         print_json({"ladder": chosen.name, "rows": _rows_json(rows), "todo": len(measured.todo()), "store": str(where)})
         return
@@ -157,9 +157,9 @@ def _plot(rows: list[LadderRow], stem: Path, title: str) -> None:
         stderr().print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
-def _record(measured: LadderRun, folder: Path) -> None:
+def _record(measured: LadderRun, folder: Path, changes: dict[str, Any]) -> None:
     from hotlap.report.ladder_record import write_ladder_record
 
     runs = [run for by_seed in measured.runs.values() for run in by_seed.values()]
-    for path in write_ladder_record(folder, measured.ladder, runs):
+    for path in write_ladder_record(folder, measured.ladder, runs, changes):
         stderr().print(f"wrote {path}", markup=False, soft_wrap=True)

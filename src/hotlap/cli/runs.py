@@ -99,7 +99,9 @@ def list_(
 
 @app.command()
 def merge(
-    others: Annotated[list[Path], typer.Argument(metavar="OTHER", help="Run stores to copy from; only read.")],
+    others: Annotated[
+        list[Path], typer.Argument(metavar="OTHER", help="Run stores or records to copy from; only read.")
+    ],
     store: options.StorePath = None,
     json: options.Json = False,
 ) -> None:

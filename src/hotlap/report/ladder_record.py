@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from hotlap.errors import InputError
-from hotlap.ladder import AnyLadder, resolve
+from hotlap.ladder import AnyLadder, get_ladder, resolve
+from hotlap.report.curves import changes_text, curves_markdown
 from hotlap.report.formats import percent, percent_with_interval, seconds_with_interval
 from hotlap.report.ladder_table import LadderRow
 from hotlap.report.record_files import README, RUNS, machine_lines, replace_file, write_raw
@@ -14,6 +17,8 @@ from hotlap.result import Run
 from hotlap.stats.summary import summarise
 
 KIND = "ladder"
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def ladder_rows(ladder: AnyLadder, runs: Sequence[Run], *, rungs: Sequence[int] | None = None) -> list[LadderRow]:
@@ -45,13 +50,17 @@ def ladder_rows(ladder: AnyLadder, runs: Sequence[Run], *, rungs: Sequence[int] 
     return rows
 
 
-def write_ladder_record(folder: Path, ladder: AnyLadder, runs: Sequence[Run]) -> list[Path]:
+def write_ladder_record(
+    folder: Path, ladder: AnyLadder, runs: Sequence[Run], changes: Mapping[str, Any] = _NOTHING
+) -> list[Path]:
     """Write a ladder's record: raw runs, README with the table, and the plot as PNG and SVG.
 
     Args:
         folder: made when missing; the files of an earlier record in it are replaced, each at once.
         ladder: the ladder that was measured.
         runs: runs of its rungs.
+        changes: dotted path → value (plain JSON types), made to every rung. The record then shows how the changed
+            rungs learn, epoch by epoch, instead of setting them beside the published figures.
 
     Returns:
         The files written.
@@ -62,34 +71,64 @@ def write_ladder_record(folder: Path, ladder: AnyLadder, runs: Sequence[Run]) ->
     """
     if not runs:
         raise InputError("a record needs runs", f"hotlap ladder {ladder.name}")
-    published = {step.recipe.digest for step in resolve(ladder)}
-    if changed := sorted({run.recipe.name for run in runs if run.recipe.digest not in published}):
+    known = {step.recipe.with_changes(changes).digest for step in resolve(ladder)}
+    if changed := sorted({run.recipe.name for run in runs if run.recipe.digest not in known}):
         raise InputError(
             f"{', '.join(changed)} was changed, so its runs are no record of the ladder", "leave out --set and the like"
         )
     folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(runs, key=lambda run: (run.recipe.name, run.seed))
-    written = write_raw(folder, ordered, {"kind": KIND, "ladder": ladder.name})
-    return [*written, *write_derived(folder, ladder, ordered)]
+    claim = {"kind": KIND, "ladder": ladder.name, **({"changes": dict(changes)} if changes else {})}
+    return [*write_raw(folder, ordered, claim), *write_derived(folder, claim, ordered)]
 
 
-def write_derived(folder: Path, ladder: AnyLadder, runs: Sequence[Run]) -> list[Path]:
+def write_derived(folder: Path, claim: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:
     """Write what follows from a ladder record's raw runs, which are left as they are: README and plots.
 
     Raises:
         InputError: matplotlib is not installed.
         OSError: the folder cannot be written.
     """
-    from hotlap.report.plots import plot_ladder
-
+    ladder = get_ladder(claim["ladder"])
     rows = [row for row in ladder_rows(ladder, runs) if row.summary]
-    written = plot_ladder(rows, folder / "ladder", title=ladder.title)
-    return [*written, replace_file(folder / README, ladder_readme(ladder, runs))]
+    if claim.get("changes"):
+        from hotlap.report.curves import plot_curves
+
+        written = plot_curves(rows, runs, folder / "curves", title=ladder.title)
+    else:
+        from hotlap.report.plots import plot_ladder
+
+        written = plot_ladder(rows, folder / "ladder", title=ladder.title)
+    return [*written, replace_file(folder / README, ladder_readme(claim, runs))]
 
 
-def ladder_readme(ladder: AnyLadder, runs: Sequence[Run]) -> str:
-    """Write a record's README from its raw runs alone, so that it can be checked against them."""
-    rows = ladder_rows(ladder, runs)
+def record_table(claim: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
+    """Write the table of a ladder's record as the lines of Markdown."""
+    rows = ladder_rows(get_ladder(claim["ladder"]), runs)
+    return curves_markdown(rows, runs) if claim.get("changes") else ladder_markdown(rows)
+
+
+def ladder_readme(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
+    """Write a record's README from what it claims and its raw runs alone, so that it can be checked against them."""
+    ladder = get_ladder(claim["ladder"])
+    if changes := claim.get("changes"):
+        lines = [
+            f"# {ladder.title}: how its rungs learn",
+            "",
+            f"Generated from the {len(runs)} runs in `{RUNS}` by `make records`; do not edit.",
+            f"Every rung was changed by `{changes_text(changes)}`, so these runs say nothing of the published figures.",
+            "Certified time is prepare + train + final evaluation, the median over runs.",
+            "",
+            *record_table(claim, runs),
+            "",
+            "## Machine",
+            "",
+            *machine_lines(runs),
+            "",
+            "![loss and accuracy after each epoch](curves.svg)",
+            "",
+        ]
+        return "\n".join(lines)
     lines = [
         f"# {ladder.title}",
         "",
@@ -99,7 +138,7 @@ def ladder_readme(ladder: AnyLadder, runs: Sequence[Run]) -> str:
         "with its 95 % interval.",
         f"The published figures are from: {ladder.hardware}.",
         "",
-        *ladder_markdown(rows),
+        *record_table(claim, runs),
         "",
         "## Machine",
         "",

@@ -65,11 +65,15 @@ def plot_ladder(rows: Sequence[LadderRow], path_stem: Path, *, title: str) -> li
     # Fixed ids and no date: plotting the same figures again gives the same file.
     with mpl.rc_context({"svg.hashsalt": "hotlap", "font.size": 10, "axes.spines.top": False}):
         figure = _figure(rows, title)
-        return [_save(figure, path_stem.with_name(f"{path_stem.name}.{kind}"), kind) for kind in ("png", "svg")]
+        return [save_figure(figure, path_stem.with_name(f"{path_stem.name}.{kind}"), kind) for kind in ("png", "svg")]
 
 
-def _save(figure: Figure, path: Path, kind: str) -> Path:
-    """Write a file under another name first, so that no half-written one is ever seen."""
+def save_figure(figure: Figure, path: Path, kind: str) -> Path:
+    """Write a figure as ``png`` or ``svg``, under another name first, so that no half-written file is ever seen.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     metadata = {"Date": None} if kind == "svg" else None
     try:

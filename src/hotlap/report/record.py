@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hotlap.errors import InputError
-from hotlap.ladder import get_ladder
 from hotlap.report import certificate, ladder_record
 from hotlap.report.record_files import CLAIM, README, read_claim, read_runs, replace_file
 
@@ -29,7 +28,7 @@ def readme_of(folder: Path) -> str:
     if not runs:
         raise InputError(f"{folder} holds no runs")
     if claim["kind"] == ladder_record.KIND:
-        return ladder_record.ladder_readme(get_ladder(claim["ladder"]), runs)
+        return ladder_record.ladder_readme(claim, runs)
     if claim["kind"] == certificate.KIND:
         return certificate.certificate_readme(claim, runs)
     raise InputError(f"{folder / CLAIM} is a record of the unknown kind {claim['kind']!r}", "upgrade hotlap")
@@ -62,8 +61,7 @@ def fill_in(document: str, records: Path) -> str:
 
     def table(found: re.Match[str]) -> str:
         runs = read_runs(records / found["name"])
-        ladder = get_ladder(read_claim(records / found["name"])["ladder"])
-        lines = ladder_record.ladder_markdown(ladder_record.ladder_rows(ladder, runs))
+        lines = ladder_record.record_table(read_claim(records / found["name"]), runs)
         return "\n".join([f"<!-- record {found['name']} -->", *lines, "<!-- end -->"])
 
     return re.sub(r"<!-- record (?P<name>[\w-]+) -->.*?<!-- end -->", table, document, flags=re.DOTALL)
@@ -79,7 +77,7 @@ def main(arguments: Sequence[Any]) -> int:
     for folder in record_folders(records):
         claim, runs = read_claim(folder), read_runs(folder)
         if claim["kind"] == ladder_record.KIND:
-            ladder_record.write_derived(folder, get_ladder(claim["ladder"]), runs)
+            ladder_record.write_derived(folder, claim, runs)
         else:
             replace_file(folder / README, readme_of(folder))
         print(f"wrote {folder}")

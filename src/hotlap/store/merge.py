@@ -1,8 +1,9 @@
-"""Runs of other stores, e.g. of other machines, copied into this one."""
+"""Runs of other stores and of records, e.g. of other machines, copied into this one."""
 
 from __future__ import annotations
 
 import filecmp
+import json
 import shutil
 import tempfile
 import time
@@ -35,19 +36,36 @@ def merge(into: Store, source: str | Path) -> Merged:
 
     Args:
         into: the store that grows.
-        source: SQLite file of the other store.
+        source: SQLite file of the other store, a record's folder, or its ``runs.jsonl``.
 
     Raises:
         StoreError: the source is missing, damaged, no run store or of a newer version; it holds another run under an
             id of this store; or this store cannot be written.
     """
     path = Path(source).expanduser()
-    documents = _documents(path)
+    lines = path / "runs.jsonl" if (path / "runs.jsonl").exists() else path
+    documents = _documents_of_record(lines) if lines.suffix == ".jsonl" else _documents(path)
     try:
         added = into.add_documents(documents)
     except StoreError as error:
         raise StoreError(f"{path} cannot be merged: {error.cause}", error.fix) from error
     return Merged(source=path, added=added, present=len(documents) - added)
+
+
+def _documents_of_record(path: Path) -> dict[str, str]:
+    """Every document of a record's raw runs, a line each."""
+    documents: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    documents[str(json.loads(line)["id"])] = line.strip()
+                except (ValueError, KeyError, TypeError):
+                    raise StoreError(f"line {number} of {path} is no stored run", "name another file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise StoreError(f"the raw runs {path} cannot be read: {reason}", "name a record's folder") from None
+    return documents
 
 
 def _documents(path: Path) -> dict[str, str]:
