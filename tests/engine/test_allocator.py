@@ -21,27 +21,31 @@ def faults_of(script: str, **environment: str) -> int:
     return int(done.stdout)
 
 
+# Larger than what glibc comes to keep by itself, 32 MB.
 TENSORS_THAT_COME_AND_GO = """
 import resource, torch
 from hotlap.engine.allocator import keeping_memory
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def work():
     for _ in range(5):
-        torch.zeros(4_000_000).add_(1)
+        torch.zeros(12_000_000).add_(1)
 def count():
     work()
     before = faults()
     work()
     return faults() - before
+# A small object beside a large one may make it move once: what is claimed is that this does not go on.
 with keeping_memory():
-    print(count())
+    print(min(count() for _ in range(3)))
 """
+WITHOUT = TENSORS_THAT_COME_AND_GO.replace("with keeping_memory():", "if True:")
 
 
 @on_glibc
 def test_memory_that_is_freed_is_there_for_the_next_tensor() -> None:
-    pages = 5 * 16_000_000 // resource.getpagesize()
+    pages = 5 * 48_000_000 // resource.getpagesize()
     assert faults_of(TENSORS_THAT_COME_AND_GO) < pages / 10
+    assert faults_of(WITHOUT) > pages / 2, "the C library keeps memory by itself: nothing is shown"
 
 
 @on_glibc

@@ -60,6 +60,7 @@ def test_runs_that_failed_or_ended_early_leave_the_others_means_alone() -> None:
 
 
 def test_a_changed_ladders_record_follows_from_its_runs(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "records" / "learned"
     written = write_ladder_record(tmp_path, LADDER, runs(), CHANGES)
     assert {path.name for path in written} == {"runs.jsonl", "record.json", "README.md", "curves.png", "curves.svg"}
     readme = (tmp_path / "README.md").read_text()
