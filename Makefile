@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 3
 
-.PHONY: run test test-slow lint format records clean help
+.PHONY: run test test-slow lint format records docs clean help
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ format: $(VENV)/dev.done  ## let ruff format and mend the code
 
 records: $(VENV)/dev.done  ## write everything that follows from the raw runs in records/ anew
 	$(BIN)/python -m hotlap.report.record records README.md
+
+docs: $(VENV)/dev.done  ## build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
 
 clean:  ## remove the environment and caches of this folder; data sets and stored runs stay
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -1,0 +1,132 @@
+"""Pages that follow from the code and the records: parts of a recipe, ladders, records, and the menu."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import mkdocs_gen_files
+
+from hotlap.ladder import AnyLadder, Step, ladders, resolve
+from hotlap.models import MODELS
+from hotlap.optim import OPTIMIZERS, SCHEDULES
+from hotlap.registry import Entry, Registry
+from hotlap.report.record import record_folders
+from hotlap.report.record_files import README, read_claim
+from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, SELECTIONS, VIEWS
+
+RECORDS = Path(__file__).parents[1] / "records"
+KINDS: dict[str, tuple[str, Registry]] = {
+    "augmentation": ("Augmentation", AUGMENTATIONS),
+    "mixing": ("Mixing images", MIXINGS),
+    "selection": ("Selecting images", SELECTIONS),
+    "averaging": ("Averaging weights", AVERAGINGS),
+    "views": ("Test-time augmentation", VIEWS),
+    "optimizers": ("Optimizers", OPTIMIZERS),
+    "schedules": ("Learning-rate schedules", SCHEDULES),
+    "models": ("Networks", MODELS),
+}
+_TARGET = re.compile(r"\]\((?P<file>[\w.-]+\.svg)\)")
+
+
+def write(path: str, lines: list[str]) -> None:
+    with mkdocs_gen_files.open(path, "w") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def measured() -> dict[str, list[str]]:
+    """Return the names of the records that hold each ladder's runs."""
+    found: dict[str, list[str]] = {}
+    for folder in record_folders(RECORDS):
+        claim = read_claim(folder)
+        if claim["kind"] == "ladder":
+            found.setdefault(claim["ladder"], []).append(folder.name)
+    return found
+
+
+def users_of(entry: Entry, registry: Registry) -> Iterator[tuple[AnyLadder, Step]]:
+    """Every rung that brings a part in: its recipe names it and its parent's does not."""
+    del registry
+    for ladder in ladders().values():
+        for step in resolve(ladder) if ladder.name != "cifar10" else ():
+            named = f'"name": "{entry.name}"'
+            here = named in step.recipe.to_json()
+            before = step.parent is not None and named in step.parent.to_json()
+            if here and not before:
+                yield ladder, step
+
+
+def part_page(kind: str, entry: Entry, registry: Registry, records: dict[str, list[str]]) -> None:
+    options = ", ".join(f"`{name}`" for name in entry.options) or "none"
+    lines = [f"# {entry.name}", "", entry.card.does, "", f"**Published or measured effect.** {entry.card.effect}", ""]
+    lines += [f"**Options.** {options}", "", f"**Source.** {entry.card.source}", ""]
+    if steps := list(users_of(entry, registry)):
+        lines += ["## Rungs that bring it in", "", "| rung | change | why |", "|---|---|---|"]
+        for ladder, step in steps:
+            link = f"[{step.recipe.name}](../../ladders/{ladder.name}.md)"
+            lines.append(f"| {link} | {step.rung.title} | {step.rung.why} |")
+        shown = sorted({name for ladder, _ in steps for name in records.get(ladder.name, [])})
+        if shown:
+            links = ", ".join(f"[{name}](../../records/{name}.md)" for name in shown)
+            lines += ["", f"What these rungs measured here: {links}."]
+    lines += ["", f"::: {entry.build.__module__}.{entry.build.__name__}", ""]
+    write(f"parts/{kind}/{entry.name}.md", lines)
+
+
+def ladder_page(ladder: AnyLadder, records: list[str]) -> None:
+    lines = [f"# {ladder.title}", "", f"`hotlap ladder {ladder.name}`", ""]
+    lines += [f"Published figures are from: {ladder.hardware}.", ""]
+    if records:
+        lines += ["Measured: " + ", ".join(f"[{name}](../records/{name}.md)" for name in records) + ".", ""]
+    lines += ["| rung | change | published time | published accuracy | why |", "|---|---|---|---|---|"]
+    for step in resolve(ladder):
+        rung = step.rung
+        accuracy = f"{rung.published.accuracy_text} %" if rung.published.accuracy is not None else "–"
+        lines.append(f"| `{step.recipe.name}` | {rung.title} | {rung.published.time} | {accuracy} | {rung.why} |")
+    if notes := [(s.rung.name, s.rung.deviation) for s in resolve(ladder) if s.rung.deviation]:
+        lines += ["", "## What differs from the sources", ""]
+        lines += [f"- `{name}`: {text}." for name, text in notes]
+    write(f"ladders/{ladder.name}.md", lines)
+
+
+def record_page(folder: Path) -> None:
+    text = (folder / README).read_text(encoding="utf-8")
+    write(f"records/{folder.name}.md", [_TARGET.sub(rf"](files/{folder.name}-\g<file>)", text)])
+    for picture in folder.glob("*.svg"):
+        with mkdocs_gen_files.open(f"records/files/{folder.name}-{picture.name}", "wb") as file:
+            file.write(picture.read_bytes())
+
+
+def main() -> None:
+    records = measured()
+    menu = [
+        "* [hotlap](index.md)", "* [Tutorial](tutorial.md)", "* [Timing and statistics](rules.md)", "* How to",
+        "    * [Train on own images](how-to/own-images.md)", "    * [Run many seeds](how-to/many-seeds.md)",
+        "    * [Use a GPU](how-to/gpus.md)", "* Ladders",
+    ]  # fmt: skip
+    for ladder in ladders().values():
+        ladder_page(ladder, records.get(ladder.name, []))
+        menu.append(f"    * [{ladder.name}](ladders/{ladder.name}.md)")
+    menu.append("* Records")
+    index = ["# Records", "", "Raw runs with their evidence; every figure follows from them.", ""]
+    menu.append("    * [All](records/index.md)")
+    for folder in record_folders(RECORDS):
+        record_page(folder)
+        index.append(f"- [{folder.name}]({folder.name}.md)")
+        menu.append(f"    * [{folder.name}](records/{folder.name}.md)")
+    write("records/index.md", index)
+    menu.append("* Parts of a recipe")
+    for kind, (title, registry) in KINDS.items():
+        menu.append(f"    * {title}")
+        for entry in registry:
+            part_page(kind, entry, registry, records)
+            menu.append(f"        * [{entry.name}](parts/{kind}/{entry.name}.md)")
+    menu += [
+        "* [Python interface](reference.md)", "* [Questions](faq.md)", "* [Glossary](glossary.md)",
+        "* [What was tried](log.md)",
+    ]  # fmt: skip
+    write("nav.md", menu)
+
+
+main()
