@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from hotlap.api import compare as compare
     from hotlap.api import run as run
     from hotlap.api import train as train
     from hotlap.errors import DataError as DataError
@@ -18,22 +19,25 @@ if TYPE_CHECKING:
     from hotlap.errors import HotlapError as HotlapError
     from hotlap.errors import InputError as InputError
     from hotlap.errors import StoreError as StoreError
+    from hotlap.estimator import ImageClassifier as ImageClassifier
     from hotlap.ladder import get_ladder as get_ladder
     from hotlap.ladder import get_recipe as get_recipe
     from hotlap.recipe import Recipe as Recipe
     from hotlap.recipe import part as part
     from hotlap.result import Run as Run
+    from hotlap.result import RunPairs as RunPairs
     from hotlap.result import RunSet as RunSet
     from hotlap.result import Summary as Summary
     from hotlap.store import Store as Store
 
 _HOME = {
-    "train": "api", "run": "api",
+    "train": "api", "run": "api", "compare": "api",
     "HotlapError": "errors", "InputError": "errors", "DataError": "errors", "StoreError": "errors",
     "DivergenceError": "errors",
+    "ImageClassifier": "estimator",
     "get_ladder": "ladder", "get_recipe": "ladder",
     "Recipe": "recipe", "part": "recipe",
-    "Run": "result", "RunSet": "result", "Summary": "result",
+    "Run": "result", "RunSet": "result", "RunPairs": "result", "Summary": "result",
     "Store": "store",
 }  # fmt: skip
 

@@ -8,10 +8,13 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from hotlap.errors import InputError, unknown_name
 from hotlap.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hotlap.stats.pairs import Comparison
 
 TIMING_RULES = 1
 """Version of the timing rules; a figure is comparable only with figures of the same version."""
@@ -208,6 +211,45 @@ class RunSet(Sequence[Run]):
         from hotlap.report.tables import run_set_html
 
         return run_set_html(self.runs)
+
+
+@dataclass(frozen=True)
+class RunPairs:
+    """Runs of two recipes, made in turn: ``a[i]`` and ``b[i]`` have one seed and ran next to each other.
+
+    Attributes:
+        a: the baseline's runs.
+        b: the candidate's runs.
+        alpha: error rate, where the comparison was looked at after every pair; None for a number of pairs fixed before.
+    """
+
+    a: RunSet
+    b: RunSet
+    alpha: float | None = None
+
+    def figures(self) -> Comparison:
+        """Difference of mean accuracy and ratio of certified times, with their intervals."""
+        from hotlap.stats.pairs import compare_runs
+
+        return compare_runs(self.a, self.b, alpha=self.alpha)
+
+    def sentence(self) -> str:
+        """Write the outcome as one sentence that can be quoted.
+
+        Raises:
+            InputError: no pair of runs finished.
+        """
+        from hotlap.report.comparison_table import sentence
+
+        found = self.figures()
+        if found.a is None or found.b is None or found.difference is None or found.ratio is None:
+            raise InputError("no pair of runs finished, so there is nothing to compare", "look at run.error")
+        return sentence(found.a.recipe, found.b.recipe, found.difference, found.ratio, found.look)
+
+    def __rich__(self) -> Any:
+        from hotlap.report.comparison_table import comparison_table
+
+        return comparison_table((self.a.recipe.name, self.b.recipe.name), self.figures())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,15 @@ def executor(kind: str) -> Executor:
     return ProcessExecutor(2) if kind == "processes" else RayExecutor(workers=2)
 
 
+def test_each_process_has_a_device_of_its_own() -> None:
+    runs = list(ProcessExecutor(2, devices=("cpu:0", "cpu:1")).run(Job(tiny(), seed) for seed in range(4)))
+    assert {run.device for run in runs} == {"cpu:0", "cpu:1"}
+    assert len({(run.seed, run.accuracy) for run in runs}) == 4
+    assert next(run for run in runs if run.seed == 3).accuracy == Session(threads=1).train(tiny(), 3).accuracy
+    with pytest.raises(InputError, match="2 processes take as many devices, not 1"):
+        ProcessExecutor(2, devices=("cpu",))
+
+
 def test_the_contract(executor: Executor, kind: str, own_store: Path) -> None:
     """Each distinct job once, failed ones too, no network, nothing stored, same results as in this process."""
     jobs = [Job(tiny(), 0), Job(tiny(), 1), Job(tiny(), 0), Job(tiny(optimizer__lr=1e30), 0)]

@@ -45,6 +45,36 @@ def test_choices(asked: dict[str, Any], chosen: object, four_cores: None) -> Non
     assert choose_executor(**{**PLAIN, **asked}) == chosen
 
 
+@pytest.mark.parametrize(("text", "devices"), [("all", ("cuda:0", "cuda:1", "cuda:2")), ("2,0", ("cuda:2", "cuda:0"))])
+def test_a_process_for_each_gpu(
+    text: str, devices: tuple[str, ...], four_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    chosen = choose_executor(**PLAIN, gpus=text)
+    assert chosen == ProcessExecutor(len(devices), threads=4 // len(devices), devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "asked", "cause"),
+    [
+        ("all", 0, {}, "has no CUDA GPU"),
+        ("0", 0, {}, "cuda:0 is not there"),
+        ("0,3", 2, {}, "cuda:3 is not there: there are 2 GPUs"),
+        ("0,0", 2, {}, "'0,0' is no choice of GPUs"),
+        ("every", 2, {}, "'every' is no choice of GPUs"),
+        ("all", 2, {"jobs": 2}, "--gpus trains one run on each GPU"),
+        ("all", 2, {"device": "cuda:1"}, "--gpus trains one run on each GPU"),
+        ("all", 2, {"kind": "ray"}, "--gpus trains one run on each GPU"),
+    ],
+)
+def test_gpus_that_cannot_be_had(
+    text: str, there: int, asked: dict[str, Any], cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: there)
+    with pytest.raises(InputError, match=cause):
+        choose_executor(**{**PLAIN, **asked}, gpus=text)
+
+
 @pytest.mark.parametrize(
     ("asked", "cause"),
     [

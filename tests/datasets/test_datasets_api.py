@@ -37,7 +37,16 @@ def tiny() -> Iterator[MemorySource]:
 
 
 def test_names() -> None:
-    assert datasets.names() == ("mnist", "fashion-mnist", "cifar10", "synthetic", "folder", "arrays", "held-out")
+    assert datasets.names() == (
+        "mnist",
+        "fashion-mnist",
+        "cifar10",
+        "synthetic",
+        "folder",
+        "huggingface",
+        "arrays",
+        "held-out",
+    )
 
 
 def test_importing_is_cheap() -> None:

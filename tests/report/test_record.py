@@ -47,7 +47,7 @@ def test_a_record_holds_raw_runs_and_what_follows_from_them(tmp_path: Path) -> N
     assert cells[6] == "3 of 3"
     assert cells[7].startswith("20.0 s")
     assert cells[7].endswith("‡")
-    assert cells[8:] == ["–", "2.00×"], "rung 0 was not run; rung 7 took twice as long"
+    assert cells[8:] == ["–", "2.00× ‡"], "rung 0 was not run; rung 7 took twice as long, on a shared machine"
     assert "‡ Other work shared the machine" in readme
     assert "kept 0.25 cores busy in the median run, 0.25 at most" in readme
     record.check_record(folder)

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hotlap import datasets
+from hotlap.datasets.huggingface import NAME as HUGGING_FACE
+from hotlap.datasets.huggingface import is_saved_set
 from hotlap.errors import DataError, InputError
 from hotlap.recipe import Component, part
 
+_NOT_NAMES = ("folder", HUGGING_FACE, "arrays", "held-out")
+
 
 def data_component(data: str | Path) -> Component:
-    """Write a data set as a recipe does: a known name, a folder of images, or an ``.npz`` file.
+    """Write a data set as a recipe does: a known name, a folder of images, a saved Hugging Face set, an ``.npz`` file.
 
     Raises:
         InputError: none of these.
@@ -21,10 +25,10 @@ def data_component(data: str | Path) -> Component:
     if str(data) in datasets.names() and not path.exists():
         return _complete(str(data))
     if path.is_dir():
-        return _complete("folder", path=str(path.resolve()))
+        return _complete(HUGGING_FACE if is_saved_set(path) else "folder", path=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():
         return _complete("arrays", path=str(path.resolve()))
-    known = ", ".join(name for name in datasets.names() if name not in ("folder", "arrays", "held-out"))
+    known = ", ".join(name for name in datasets.names() if name not in _NOT_NAMES)
     raise InputError(
         f"no data set at {str(data)!r}", f"give a folder with one sub-folder per class, an .npz file, or one of {known}"
     )

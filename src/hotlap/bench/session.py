@@ -182,8 +182,9 @@ class Session:
             return same_machine and same_software and run.data_digest == data_digest
 
         found: dict[int, Run] = {}
-        for run in self.store.runs(digest=recipe.digest, status="done", device=str(self.device)):
-            if alike(run) and (run.timing_valid or not timed):
+        for run in self.store.runs(digest=recipe.digest, status="done"):
+            # Which of several equal GPUs it was does not matter.
+            if run.device.partition(":")[0] == self.device.type and alike(run) and (run.timing_valid or not timed):
                 # A run stored under another name or target is the same training: show it as this recipe's.
                 found.setdefault(run.seed, replace(run, recipe=recipe))
         return found

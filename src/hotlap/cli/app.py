@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hotlap
-from hotlap.cli import certify, compare, data, ladder, listing, runs, show, train, tune
+from hotlap.cli import certify, compare, data, doctor, export, ladder, listing, predict, report, runs, show, train, tune
 
 app = typer.Typer(
     name="hotlap",
@@ -43,6 +43,10 @@ app.command("ladder")(ladder.ladder)
 app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
 app.command("certify")(certify.certify)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
+app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
 app.command("show")(show.show)
 app.command("list")(listing.list_)
 app.add_typer(runs.app, name="runs")

@@ -33,6 +33,7 @@ def certify(
     jobs: options.Jobs = 1,
     executor: options.ExecutorName = None,
     address: options.Address = None,
+    gpus: options.Gpus = None,
     shared: options.Shared = False,
     store: options.StorePath = None,
     json: options.Json = False,
@@ -67,7 +68,7 @@ def certify(
     resolved = resolved.with_changes({"target": goal})
     folder = out if out is not None else Path("records") / resolved.name.split(" ")[0].replace("/", "-")
     chosen = options.parse_seeds(seeds)
-    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device)
+    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     with Store(store) as opened, RunProgress(len(chosen), quiet=quiet or json) as progress:
         session = Session(
             device=device if address is None else "auto",

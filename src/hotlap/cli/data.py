@@ -105,7 +105,7 @@ def verify(name: Name, json: options.Json = False, quiet: options.Quiet = False)
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="Data set, a folder of images, or an .npz file.")],
+    name: Annotated[str, typer.Argument(help="Data set, folder of images, saved Hugging Face set, or .npz file.")],
     option: Option = None,
     json: options.Json = False,
 ) -> None:
@@ -116,11 +116,16 @@ def info(
     component = data_component(name) if name not in datasets.names() else None
     given = {**(component.options if component else {}), **_read_options(option)}
     with options_written("--option KEY=VALUE"):
-        facts = datasets.info(component.name if component else name, **given)
+        known = component.name if component else name
+        facts = datasets.info(known, **given)
+        # Own data may hold surprises; published data are what they are.
+        found = datasets.inspect(known, **given) if datasets.options(known) else None
     if json:
-        print_json(facts.as_dict())
-    else:
-        _print_info(facts)
+        print_json({**facts.as_dict(), "inspection": found.as_dict() if found else None})
+        return
+    _print_info(facts)
+    for line in found.lines() if found else ():
+        stdout().print(line, markup=False, soft_wrap=True)
 
 
 def _read_options(settings: list[str] | None) -> dict[str, Any]:

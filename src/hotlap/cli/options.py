@@ -16,7 +16,11 @@ Set = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="PATH", help="Train on other data: a known name, a folder of images, an .npz file."),
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Train on other data: a known name, a folder of images, a saved Hugging Face set, an .npz file.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one operation.")]
@@ -43,6 +47,10 @@ BatchSeeds = Annotated[
 ExecutorName = Annotated[
     Literal["local", "processes", "ray"] | None,
     typer.Option("--executor", help="Train here, in processes of this machine, or on Ray; else by --jobs, --address."),
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option("--gpus", metavar="all|0,1", help="Train a seed on each of these GPUs at once; times do not count."),
 ]
 Address = Annotated[
     str | None, typer.Option("--address", metavar="HOST:PORT", help="Train on this Ray cluster; auto for a local one.")

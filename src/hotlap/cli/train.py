@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hotlap.cli import options
-from hotlap.cli.output import print_json, stdout
+from hotlap.cli.output import print_json, stderr, stdout
+from hotlap.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from hotlap.recipe import Recipe
     from hotlap.result import Run, Summary
 
 
 def train(
-    recipe: options.RecipeName,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="Recipe, data set (its fastest recipe), or a .json file; may be left out with --data."),
+    ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="How many (10), or which (3..7, or 1,4,9).")] = "1",
     set_: options.Set = None,
     data: options.Data = None,
@@ -26,6 +30,7 @@ def train(
     jobs: options.Jobs = 1,
     executor: options.ExecutorName = None,
     address: options.Address = None,
+    gpus: options.Gpus = None,
     batch_seeds: options.BatchSeeds = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run from its last whole epoch.")
@@ -35,29 +40,44 @@ def train(
     log_accuracy: Annotated[
         bool, typer.Option("--log-accuracy", help="Measure accuracy after every epoch, off the clock.")
     ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Save the network; several seeds: FILE-seed0, FILE-seed1, …"),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", metavar="NAME[:DIR]", help="Log to tensorboard, mlflow or wandb, after each run."),
+    ] = None,
     shared: options.Shared = False,
     store: options.StorePath = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a recipe, measure it, and store every run.
+    """Train a recipe, measure it, and store every run; --data alone inspects the images and chooses a recipe.
 
     Exit status 1 when the target was missed: the only run is below it, or the 95 % interval of the mean is.
     """
     from hotlap.bench.executors import Job
     from hotlap.bench.executors.choice import batched_or, choose_executor
-    from hotlap.bench.session import Session, resolve_recipe
+    from hotlap.bench.session import Session
     from hotlap.cli.progress import RunProgress
+    from hotlap.cli.saving import ModelFiles
     from hotlap.store import Store
+    from hotlap.trackers import log_run
+    from hotlap.trackers import opened as opened_trackers
 
     changes = options.changes(set_, compile_=compile_, precision=precision)
     chosen = options.parse_seeds(seeds)
-    resolved = resolve_recipe(recipe, changes=changes, data=data)
+    resolved, inspected = _resolve(recipe, data, changes, quiet=quiet or json)
     if target is not None:
         resolved = resolved.with_changes({"target": target})
-    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device)
+    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     runs: list[Run] = []
-    with Store(store) as opened, RunProgress(len(chosen), quiet=quiet or json) as progress:
+    with (
+        opened_trackers(track or []) as trackers,
+        Store(store) as opened,
+        RunProgress(len(chosen), quiet=quiet or json) as progress,
+    ):
         session = Session(
             # Workers choose their device themselves: the machines they are on need not be like this one.
             device=device if where_to is None else "auto",
@@ -71,16 +91,43 @@ def train(
         )
         work = [Job(resolved, seed) for seed in chosen]
         try:
-            for run in session.run_all(work, batched_or(where_to, batch_seeds, session.train_batch)):
+            trainer = batched_or(where_to, batch_seeds, session.train_batch)
+            files = ModelFiles(save, chosen, trainer) if save is not None else None
+            for run in session.run_all(work, files.executor(session) if files else trainer):
                 runs.append(run)
+                for problem in log_run(run, trackers):
+                    stderr().print(problem, markup=False, soft_wrap=True)
                 if len(chosen) > 1:
                     progress.say(_line(run))
+                if files is not None:
+                    progress.say(files.save(run))
         except KeyboardInterrupt:
             progress.say(f"interrupted: {len(runs)} of {len(chosen)} runs are finished and stored in {opened.path}")
             raise
         where = opened.path
     runs.sort(key=lambda run: run.seed)
-    raise typer.Exit(_report(runs, where, as_json=json))
+    models = [str(path) for path in files.paths.values()] if files else []
+    raise typer.Exit(_report(runs, where, models, inspected, as_json=json))
+
+
+def _resolve(
+    recipe: str | None, data: str | None, changes: dict[str, Any], *, quiet: bool
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe to train, and what an inspection found where one had to choose the recipe."""
+    from hotlap.bench.session import resolve_recipe
+
+    if recipe is not None:
+        return resolve_recipe(recipe, changes=changes, data=data), {}
+    if data is None:
+        raise InputError("nothing to train", "hotlap train mnist, or your own images: hotlap train --data FOLDER")
+    from hotlap.bench.own_images import choose
+    from hotlap.cli.progress import RunProgress
+
+    with RunProgress(0, quiet=quiet) as progress:
+        choice = choose(data, changes=changes, progress=progress)
+        for line in choice.lines():
+            progress.say(line)
+    return choice.recipe, {"inspection": choice.inspection.as_dict(), "choice": list(choice.remarks)}
 
 
 def _line(run: Run) -> str:
@@ -99,13 +146,14 @@ def _phases(summary: Summary) -> str:
     return f"Certified time = {counted}; not counted: {free}."
 
 
-def _report(runs: list[Run], where: Path, *, as_json: bool) -> int:
+def _report(runs: list[Run], where: Path, models: list[str], inspected: dict[str, Any], *, as_json: bool) -> int:
     from hotlap.report.tables import run_set_table
     from hotlap.stats.summary import summarise
 
     summary = summarise(runs)
     if as_json:
-        print_json({**summary.to_dict(), "store": str(where), "runs": [run.to_dict() for run in runs]})
+        found = {"store": str(where), "models": models, **inspected, "runs": [run.to_dict() for run in runs]}
+        print_json({**summary.to_dict(), **found})
     else:
         console = stdout()
         console.print(run_set_table(runs))
@@ -114,6 +162,8 @@ def _report(runs: list[Run], where: Path, *, as_json: bool) -> int:
         env = runs[-1].environment
         console.print(f"On {env.gpu or env.cpu}, {env.threads} threads, torch {env.torch}.", markup=False)
         console.print(f"Stored in {where} (hotlap runs).", markup=False, soft_wrap=True)
+        if models:
+            console.print(f"Saved in {', '.join(models)} (hotlap predict).", markup=False, soft_wrap=True)
         for run in runs:
             if run.error:
                 console.print(f"seed {run.seed} failed: {run.error}", markup=False, soft_wrap=True)

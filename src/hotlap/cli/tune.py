@@ -71,6 +71,7 @@ def tune(
     jobs: options.Jobs = 1,
     executor: options.ExecutorName = None,
     address: options.Address = None,
+    gpus: options.Gpus = None,
     batch_seeds: options.BatchSeeds = None,
     set_: options.Set = None,
     data: options.Data = None,
@@ -109,7 +110,7 @@ def tune(
     where = out if out is not None else Path(f"{given.name.split(' ')[0].replace('/', '-')}-tuned.json")
     if not where.parent.is_dir():
         raise InputError(f"there is no folder {where.parent} for the tuned recipe", "make it, or choose another --out")
-    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device)
+    where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     pace = Pace(None if max_minutes is None else 60 * max_minutes)
     traded: TradeResult | None = None
     with Store(store) as opened, RunProgress(0, quiet=quiet or json) as progress:

@@ -19,20 +19,26 @@ from hotlap.datasets.base import (
     describe,
 )
 from hotlap.datasets.cache import cache_dir
+from hotlap.datasets.inspection import Inspection, inspection_of
 from hotlap.datasets.obtain import fetch_set, info_set, load_set, verify_set
-from hotlap.datasets.spec import Built, DataSet, NamedSet, OwnSet
+from hotlap.datasets.spec import Built, DataSet, NamedSet, OwnSet, Seen
+from hotlap.datasets.torch_sets import from_torch
 from hotlap.errors import InputError, unknown_name
 
 __all__ = [
     "DataInfo",
     "ImageData",
+    "Inspection",
     "NoProgress",
     "Progress",
     "VerifyReport",
     "cache_dir",
     "fetch",
+    "from_torch",
     "info",
+    "inspect",
     "load",
+    "look",
     "names",
     "options",
     "register",
@@ -159,3 +165,32 @@ def info(name: str, *, progress: Progress | None = None, **options: Any) -> Data
         return info_set(spec, cache_dir())
     built = _build(spec, progress, options)
     return describe(built.data, cached=built.cached, where=built.where, source=built.source, notes=built.notes)
+
+
+def look(name: str, *, progress: Progress | None = None, **options: Any) -> Seen | None:
+    """Return the sizes of the user's own encoded images, before they are decoded; None for any other data set.
+
+    Raises:
+        InputError: unknown name or option.
+        DataError: the images cannot be listed or read.
+    """
+    spec = _get(name)
+    _check_options(name, options)
+    if not isinstance(spec, OwnSet) or spec.look is None:
+        return None
+    return spec.look(root=cache_dir(), progress=progress or NoProgress(), **{**spec.options, **options})
+
+
+def inspect(name: str, *, progress: Progress | None = None, **options: Any) -> Inspection:
+    """Load a data set and look for what its user should know: counts, balance, duplicates, what was left out.
+
+    Raises:
+        InputError: unknown name or option.
+        DataError: the data is damaged or cannot be read.
+    """
+    spec = _get(name)
+    _check_options(name, options)
+    if isinstance(spec, NamedSet):
+        return inspection_of(load_set(spec, cache_dir(), progress=progress), Seen())
+    built = _build(spec, progress, options)
+    return inspection_of(built.data, built.seen)

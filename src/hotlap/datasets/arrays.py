@@ -13,7 +13,7 @@ import numpy as np
 from hotlap.datasets.base import ARRAY_NAMES, Array, Arrays, Progress, image_data, label_dtype
 from hotlap.datasets.decode import one_line
 from hotlap.datasets.own import check_memory, choice, existing_path, fraction, held_out, whole
-from hotlap.datasets.spec import Built, OwnSet
+from hotlap.datasets.spec import Built, OwnSet, Seen
 from hotlap.errors import DataError, InputError
 
 _CHANNELS = (1, 3, 4)
@@ -192,6 +192,7 @@ def _from_arrays(
     dtype = label_dtype(len(names))
     arrays: Arrays = {**images, "y_train": np.searchsorted(known, labels["y_train"]).astype(dtype)}
     notes = [f"not used: {', '.join(unused)}"] if unused else []
+    held = None
     if "y_test" in labels:
         if (labels["y_test"].dtype.kind == "U") != (known.dtype.kind == "U"):
             raise DataError("y_train and y_test are not of one kind", "use whole numbers or strings in both")
@@ -207,8 +208,11 @@ def _from_arrays(
             "x_test": arrays["x_train"][test],
             "y_test": arrays["y_train"][test],
         }
-        notes.append(f"{len(test)} of {len(train) + len(test)} images held out for testing")
-    return Built(image_data(path.stem, arrays, names), source=str(path), notes=tuple(notes))
+        held = len(test)
+        notes.append(f"{held} of {len(train) + len(test)} images held out for testing")
+    data = image_data(path.stem, arrays, names)
+    seen = Seen(sizes=((data.size, len(data.x_train) + len(data.x_test)),), held_out=held)
+    return Built(data, source=str(path), notes=tuple(notes), seen=seen)
 
 
 DATASET = OwnSet(

@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -33,6 +34,17 @@ _ORIENTATION = 0x0112
 _GREY_MODES = ("1", "L", "LA", "La", "I")
 
 
+class Encoded(Protocol):
+    """An image file that lies inside another file."""
+
+    def open(self) -> BytesIO:
+        """Return its bytes."""
+        ...
+
+
+File: TypeAlias = Path | Encoded
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """What can be told about an image before its pixels are needed: (height, width) as shown, and if it is grey."""
@@ -42,7 +54,7 @@ class Header:
 
 
 @contextmanager
-def _opened(path: Path, shown: str) -> Iterator[Image]:
+def _opened(path: File, shown: str) -> Iterator[Image]:
     """Open an image file; every failure inside becomes a DataError that names the file as ``shown``."""
     from PIL import Image, UnidentifiedImageError
 
@@ -50,7 +62,7 @@ def _opened(path: Path, shown: str) -> Iterator[Image]:
         with warnings.catch_warnings():
             # Pillow warns about odd metadata, which nobody can act on, and about sizes, which are checked below.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path if isinstance(path, Path) else path.open(), formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(
                         f"{shown} is {image.height}x{image.width}, more than {MAX_PIXELS} pixels", "shrink or remove it"
@@ -66,17 +78,21 @@ def _opened(path: Path, shown: str) -> Iterator[Image]:
         raise DataError(f"{shown} cannot be read ({one_line(error)})", "replace or remove it") from error
 
 
-def read_header(path: Path, shown: str) -> Header:
+def read_header(path: File, shown: str, *, whole: bool = False) -> Header:
     """Size and colour of an image file; pixels are decoded only where nothing else tells.
 
     Args:
         path: the file.
         shown: its name for errors.
+        whole: decode the pixels too, so that damage behind the header is found.
 
     Raises:
         DataError: not an image, damaged, or far too large.
     """
     with _opened(path, shown) as image:
+        if whole:
+            _plain(image, shown)
+            image.load()
         width, height = image.size
         # Asking a PNG for its orientation may decode it; a square one need not be asked.
         if width != height and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
@@ -91,7 +107,7 @@ def _is_grey(image: Image) -> bool:
     return image.mode in _GREY_MODES or image.mode.startswith("I;16")
 
 
-def read_pixels(path: Path, shown: str, *, channels: int, size: tuple[int, int], resize: str) -> Array:
+def read_pixels(path: File, shown: str, *, channels: int, size: tuple[int, int], resize: str) -> Array:
     """Decode one image.
 
     Args:
@@ -109,23 +125,43 @@ def read_pixels(path: Path, shown: str, *, channels: int, size: tuple[int, int],
     Raises:
         DataError: the file cannot be read, or has another size and ``resize`` is ``refuse``.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     with _opened(path, shown) as file:
-        image: Image.Image = ImageOps.exif_transpose(file)
-        image = _plain(image, shown).convert("L" if channels == 1 else "RGB")
-        target = (size[1], size[0])
-        bilinear = Image.Resampling.BILINEAR
-        if image.size != target:
-            if resize == "stretch":
-                image = image.resize(target, bilinear)
-            elif resize == "crop":
-                image = ImageOps.fit(image, target, bilinear)
-            elif resize == "pad":
-                image = ImageOps.pad(image, target, bilinear, color=0)
-            else:
-                raise DataError(f"{shown} is {image.height}x{image.width}, not {size[0]}x{size[1]}")
-        pixels = np.asarray(image)
+        return fit_pixels(ImageOps.exif_transpose(file), shown, channels=channels, size=size, resize=resize)
+
+
+def fit_pixels(image: Image, shown: str, *, channels: int, size: tuple[int, int], resize: str) -> Array:
+    """Bring an image in memory to a number of channels and a size, as ``read_pixels`` does.
+
+    Args:
+        image: of any mode; not modified.
+        shown: its name for errors.
+        channels: as for ``read_pixels``.
+        size: as for ``read_pixels``.
+        resize: as for ``read_pixels``.
+
+    Returns:
+        (channels, height, width) uint8.
+
+    Raises:
+        DataError: it cannot be converted, or has another size and ``resize`` is ``refuse``.
+    """
+    from PIL import Image, ImageOps
+
+    image = _plain(image, shown).convert("L" if channels == 1 else "RGB")
+    target = (size[1], size[0])
+    bilinear = Image.Resampling.BILINEAR
+    if image.size != target:
+        if resize == "stretch":
+            image = image.resize(target, bilinear)
+        elif resize == "crop":
+            image = ImageOps.fit(image, target, bilinear)
+        elif resize == "pad":
+            image = ImageOps.pad(image, target, bilinear, color=0)
+        else:
+            raise DataError(f"{shown} is {image.height}x{image.width}, not {size[0]}x{size[1]}")
+    pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 

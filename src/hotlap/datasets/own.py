@@ -13,6 +13,9 @@ import numpy as np
 from hotlap.datasets.base import Array
 from hotlap.errors import DataError, InputError, unknown_name
 
+TEST_NAMES = ("test", "val", "validation", "valid")
+"""What the user's own test set may be called; the first that exists is it."""
+
 
 def whole(option: str, value: Any, low: int, high: int | None = None) -> int:
     """A whole-number option within bounds; InputError otherwise."""

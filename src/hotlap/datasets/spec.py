@@ -110,6 +110,23 @@ class NamedSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What the reader of the user's own data met, and the arrays no longer tell.
+
+    Attributes:
+        sizes: (height, width) of the images as stored and how many have it, the most frequent first.
+        ignored: files that are not images.
+        unreadable: a line for each image left out because it cannot be read.
+        held_out: how many images were split off for testing because there was no test set; None where there is one.
+    """
+
+    sizes: tuple[tuple[tuple[int, int], int], ...] = ()
+    ignored: int = 0
+    unreadable: tuple[str, ...] = ()
+    held_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
     """The user's own data, read: the data set, where it was read from, and what is worth telling about it."""
 
@@ -118,6 +135,7 @@ class Built:
     cached: bool = False
     where: str | None = None
     notes: tuple[str, ...] = ()
+    seen: Seen = Seen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +146,14 @@ class OwnSet:
         options: the options it takes, with their defaults.
         build: called with the cache folder, the progress and every option by name.
         order: place in the list of names.
+        look: for sets of encoded images: called like ``build``, tells what is there without decoding it.
     """
 
     name: str
     options: Mapping[str, Any]
     build: Callable[..., Built]
     order: int = 50
+    look: Callable[..., Seen] | None = None
 
 
 DataSet: TypeAlias = NamedSet | OwnSet

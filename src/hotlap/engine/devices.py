@@ -33,6 +33,23 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def choose_gpus(text: str) -> tuple[str, ...]:
+    """Read a choice of this machine's CUDA GPUs: ``all``, or numbers such as ``0,2``.
+
+    Raises:
+        InputError: neither, a number twice, or a GPU that is not there.
+    """
+    count = torch.cuda.device_count()
+    if text == "all":
+        if not count:
+            raise InputError("this machine or this build of torch has no CUDA GPU", "leave out --gpus")
+        return tuple(f"cuda:{index}" for index in range(count))
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise InputError(f"{text!r} is no choice of GPUs", "--gpus all, or --gpus 0,1")
+    return tuple(str(choose_device(f"cuda:{int(number)}")) for number in numbers)
+
+
 def synchroniser(device: torch.device) -> Callable[[], None]:
     """Return a function that waits until the device has finished its work."""
     return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)

@@ -226,7 +226,34 @@ def _upload(
     dtype: torch.dtype,
     order: NDArray[np.int64] | None,
 ) -> Batch:
-    """Move images to the device, normalised, in chunks so that no second copy of the set is ever held."""
+    """Move images and their labels to the device, the images normalised; see ``normalised``."""
+    chosen = np.array(labels if order is None else labels[order], dtype=np.int64)
+    return normalised(images, mean, std, device, memory_format, dtype, order), torch.from_numpy(chosen).to(device)
+
+
+def normalised(
+    images: NDArray[np.uint8],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    memory_format: torch.memory_format,
+    dtype: torch.dtype,
+    order: NDArray[np.int64] | None = None,
+) -> Tensor:
+    """Move images to a device, normalised, in chunks so that no second copy of the set is ever held.
+
+    Args:
+        images: (N, C, H, W) uint8; not modified.
+        mean: of each channel, for pixels scaled to 0–1; subtracted.
+        std: of each channel; what is divided by.
+        device: where to.
+        memory_format: of the result.
+        dtype: of the result; the arithmetic is float32.
+        order: (N,) which image comes when; None keeps them as they are.
+
+    Returns:
+        (N, C, H, W) on the device.
+    """
     out = torch.empty(images.shape, dtype=dtype, device=device).to(memory_format=memory_format)
     shift = torch.tensor(mean, device=device).view(-1, 1, 1)
     scale = torch.tensor(std, device=device).view(-1, 1, 1)
@@ -235,8 +262,7 @@ def _upload(
         # A copy: the cache's arrays are read-only maps, which torch cannot hold without a warning.
         chunk = torch.from_numpy(np.array(images[chosen]))
         out[start : start + _CHUNK] = chunk.to(device).float().div_(255).sub_(shift).div_(scale)
-    chosen_labels = np.array(labels if order is None else labels[order], dtype=np.int64)
-    return out, torch.from_numpy(chosen_labels).to(device)
+    return out
 
 
 class _Images(Dataset[tuple[Tensor, int]]):

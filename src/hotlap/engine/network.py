@@ -10,14 +10,46 @@ from torch import Tensor, nn
 
 from hotlap.datasets import ImageData
 from hotlap.engine.feed import MEMORY_FORMATS
+from hotlap.errors import InputError
 from hotlap.models import MODELS
 from hotlap.recipe import Recipe
 
+_LARGEST_TRIED = 64
+
 
 def build_network(recipe: Recipe, shape: tuple[int, int, int], classes: int, device: torch.device) -> nn.Module:
-    """Build the recipe's network for images of ``shape`` (C, H, W) on a device, in the recipe's memory format."""
-    network: nn.Module = MODELS.build(recipe.model, shape=shape, classes=classes)
+    """Build the recipe's network for images of ``shape`` (C, H, W) on a device, in the recipe's memory format.
+
+    Raises:
+        InputError: the model's options are wrong, or the images are too small for it.
+    """
+    try:
+        network: nn.Module = MODELS.build(recipe.model, shape=shape, classes=classes)
+    except InputError:
+        least = least_side(recipe, shape[0], classes)
+        if least is None or min(shape[1:]) >= least:
+            raise
+        raise InputError(
+            f"images of {shape[1]}×{shape[2]} pixels are too small: {recipe.name} takes {least}×{least} and larger",
+            f"enlarge images of files with --set data.size={max(least, 32)} --set data.resize=stretch, "
+            "or choose another recipe: hotlap list",
+        ) from None
     return network.to(device=device, memory_format=MEMORY_FORMATS[recipe.engine.memory_format])  # type: ignore[call-overload,no-any-return]
+
+
+def least_side(recipe: Recipe, channels: int, classes: int) -> int | None:
+    """Return the side in pixels of the smallest square images that the recipe's network takes; None where none is.
+
+    Networks are built without memory for it, and the global generators are left as they were.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        for side in range(1, _LARGEST_TRIED + 1):
+            try:
+                MODELS.build(recipe.model, shape=(channels, side, side), classes=classes)
+            except InputError:
+                continue
+            return side
+    return None
 
 
 def image_shape(data: ImageData) -> tuple[int, int, int]:

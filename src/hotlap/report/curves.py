@@ -11,7 +11,7 @@ from typing import Any
 from hotlap.errors import InputError
 from hotlap.report.formats import NONE, percent, seconds
 from hotlap.report.ladder_table import LadderRow
-from hotlap.report.plots import save_figure
+from hotlap.report.plots import KINDS, save_figure
 from hotlap.result import Run
 
 
@@ -40,8 +40,8 @@ def curves_markdown(rows: Sequence[LadderRow], runs: Sequence[Run]) -> list[str]
         own = _of(row, runs)
         if not own:
             continue
-        losses = " → ".join(f"{value:.3f}" for _, value in _mean_curve([_losses(run) for run in own]))
-        accuracies = " → ".join(percent(value) for _, value in _mean_curve([run.accuracy_by_epoch for run in own]))
+        losses = " → ".join(f"{value:.3f}" for _, value in mean_curve([loss_curve(run) for run in own]))
+        accuracies = " → ".join(percent(value) for _, value in mean_curve([run.accuracy_by_epoch for run in own]))
         time = seconds(row.summary.certified_s_median) if row.summary else NONE
         mark = "" if row.summary is None or row.summary.timing_valid else " ‡"
         precisions = ", ".join(sorted({run.precision for run in own}))
@@ -57,7 +57,9 @@ def curves_markdown(rows: Sequence[LadderRow], runs: Sequence[Run]) -> list[str]
     return lines
 
 
-def plot_curves(rows: Sequence[LadderRow], runs: Sequence[Run], path_stem: Path, *, title: str) -> list[Path]:
+def plot_curves(
+    rows: Sequence[LadderRow], runs: Sequence[Run], path_stem: Path, *, title: str, kinds: Sequence[str] = KINDS
+) -> list[Path]:
     """Plot mean training loss and test accuracy of each rung after each epoch, with a thin line for each seed.
 
     Args:
@@ -65,6 +67,7 @@ def plot_curves(rows: Sequence[LadderRow], runs: Sequence[Run], path_stem: Path,
         runs: as for ``curves_markdown``.
         path_stem: where to write; ``.png`` and ``.svg`` are appended. Each file is replaced whole.
         title: heading.
+        kinds: which of the two to write.
 
     Returns:
         The files written.
@@ -88,7 +91,7 @@ def plot_curves(rows: Sequence[LadderRow], runs: Sequence[Run], path_stem: Path,
         colours = mpl.colormaps["turbo"].resampled(len(shown) + 1)
         for position, row in enumerate(shown):
             own, colour = _of(row, runs), colours(position)
-            _draw(losses, [_losses(run) for run in own], colour, row.name, 1.0)
+            _draw(losses, [loss_curve(run) for run in own], colour, row.name, 1.0)
             _draw(accuracies, [run.accuracy_by_epoch for run in own], colour, row.name, 100.0)
         for axes, label in ((losses, "training loss"), (accuracies, "test accuracy, %")):
             axes.set_xlabel("epochs")
@@ -98,19 +101,20 @@ def plot_curves(rows: Sequence[LadderRow], runs: Sequence[Run], path_stem: Path,
             axes.set_axisbelow(True)
         handles, labels = accuracies.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
-        return [save_figure(figure, path_stem.with_name(f"{path_stem.name}.{kind}"), kind) for kind in ("png", "svg")]
+        return [save_figure(figure, path_stem.with_name(f"{path_stem.name}.{kind}"), kind) for kind in kinds]
 
 
 def _of(row: LadderRow, runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.status == "done" and run.recipe.name.rpartition("/")[2] == row.name]
 
 
-def _losses(run: Run) -> list[tuple[float, float]]:
+def loss_curve(run: Run) -> list[tuple[float, float]]:
     """The mean loss of each epoch, at its end; the last may be a part of one."""
     return [(min(k + 1.0, run.epochs_run), loss) for k, loss in enumerate(run.loss_by_epoch)]
 
 
-def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """Average curves point by point, the first with the first of the others; each mean is over those that reach it."""
     points = zip_longest(*curves)
     present = [[point for point in at if point is not None] for at in points]
     return [(at[0][0], fmean(value for _, value in at)) for at in present]
@@ -119,7 +123,7 @@ def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[f
 def _draw(axes: Any, curves: Sequence[Sequence[tuple[float, float]]], colour: Any, label: str, scale: float) -> None:
     for curve in curves:
         axes.plot([x for x, _ in curve], [scale * y for _, y in curve], color=colour, linewidth=0.6, alpha=0.45)
-    average = _mean_curve(curves)
+    average = mean_curve(curves)
     axes.plot(
         [x for x, _ in average], [scale * y for _, y in average],
         color=colour, linewidth=1.8, marker="o", markersize=4, label=label,

@@ -13,7 +13,7 @@ from hotlap.report.curves import changes_text, curves_markdown
 from hotlap.report.formats import percent, percent_with_interval, seconds_with_interval
 from hotlap.report.ladder_table import LadderRow
 from hotlap.report.record_files import README, RUNS, machine_lines, replace_file, write_raw
-from hotlap.result import Run
+from hotlap.result import Run, Summary
 from hotlap.stats.summary import summarise
 
 KIND = "ladder"
@@ -157,31 +157,33 @@ def ladder_markdown(rows: Sequence[LadderRow]) -> list[str]:
         "| over rung 0 | over the one before |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    first = rows[0].summary
     before: LadderRow | None = None
     for row in rows:
-        lines.append(_line(row, first.certified_s_median if first else None, before))
+        lines.append(_line(row, rows[0].summary, before.summary if before else None))
         before = row
     return [*lines, "", *_remarks(rows)]
 
 
-def _line(row: LadderRow, first_s: float | None, before: LadderRow | None) -> str:
-    def over(reference: float | None, own: float | None) -> str:
-        return f"{reference / own:.2f}×" if reference and own else "–"
-
+def _line(row: LadderRow, first: Summary | None, before: Summary | None) -> str:
     accuracy = percent(row.published_accuracy) if row.published_accuracy is not None else "–"
     head = f"| {row.name} | {row.title} | {row.published_text} | {accuracy} |"
     summary = row.summary
     if summary is None:
         return f"{head} 0 | – | – | – | – | – |"
+
+    def over(base: Summary | None) -> str:
+        if base is None or not base.certified_s_median or not summary.certified_s_median:
+            return "–"
+        doubtful = not (base.timing_valid and summary.timing_valid)
+        return f"{base.certified_s_median / summary.certified_s_median:.2f}×{' ‡' if doubtful else ''}"
+
     n = summary.n + summary.failed
     marks = ("†" if summary.stops_on_test else "") + ("" if summary.timing_valid else "‡")
     measured = percent_with_interval(summary.accuracy_mean, summary.accuracy_ci95)
     time = seconds_with_interval(summary.certified_s_median, summary.certified_s_ci95)
-    previous = before.summary.certified_s_median if before and before.summary else None
     return (
         f"{head} {n} | {measured} | {round(summary.reached_share * n)} of {n} | {time} {marks} "
-        f"| {over(first_s, summary.certified_s_median)} | {over(previous, summary.certified_s_median)} |"
+        f"| {over(first)} | {over(before)} |"
     )
 
 

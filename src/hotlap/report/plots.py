@@ -42,13 +42,18 @@ _HOLLOW: dict[str, Any] = {
 }
 
 
-def plot_ladder(rows: Sequence[LadderRow], path_stem: Path, *, title: str) -> list[Path]:
+KINDS = ("png", "svg")
+"""Sorts of files that a plot is written as, and the endings of their names."""
+
+
+def plot_ladder(rows: Sequence[LadderRow], path_stem: Path, *, title: str, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Plot a ladder's certified times (log scale) and accuracies, with 95 % intervals, beside the published figures.
 
     Args:
         rows: rungs in order; those without figures keep their line.
         path_stem: where to write; ``.png`` and ``.svg`` are appended. Each file is replaced whole.
         title: heading.
+        kinds: which of the two to write.
 
     Returns:
         The files written.
@@ -65,7 +70,7 @@ def plot_ladder(rows: Sequence[LadderRow], path_stem: Path, *, title: str) -> li
     # Fixed ids and no date: plotting the same figures again gives the same file.
     with mpl.rc_context({"svg.hashsalt": "hotlap", "font.size": 10, "axes.spines.top": False}):
         figure = _figure(rows, title)
-        return [save_figure(figure, path_stem.with_name(f"{path_stem.name}.{kind}"), kind) for kind in ("png", "svg")]
+        return [save_figure(figure, path_stem.with_name(f"{path_stem.name}.{kind}"), kind) for kind in kinds]
 
 
 def save_figure(figure: Figure, path: Path, kind: str) -> Path:

@@ -19,7 +19,7 @@ Kind = Literal["local", "processes", "ray"]
 
 
 def choose_executor(
-    *, kind: Kind | None, jobs: int, address: str | None, threads: int | None, device: str
+    *, kind: Kind | None, jobs: int, address: str | None, threads: int | None, device: str, gpus: str | None = None
 ) -> ProcessExecutor | RayExecutor | None:
     """Choose an executor.
 
@@ -30,6 +30,7 @@ def choose_executor(
         threads: of each worker; None gives each of ``jobs`` its share of this machine's cores, and one with Ray where
             that share is not known.
         device: as for ``Session``.
+        gpus: ``all`` or numbers such as ``0,2``: a process for each of these CUDA GPUs of this machine.
 
     Returns:
         The executor; None to train in this process, where alone times count.
@@ -37,6 +38,17 @@ def choose_executor(
     Raises:
         InputError: what is asked for contradicts itself.
     """
+    if gpus is not None:
+        if kind not in (None, "processes") or jobs > 1 or address is not None or device != "auto":
+            raise InputError(
+                "--gpus trains one run on each GPU of this machine",
+                "leave out --jobs, --device, --address and --executor",
+            )
+        from hotlap.bench.executors.processes import ProcessExecutor
+        from hotlap.engine.devices import choose_gpus
+
+        chosen = choose_gpus(gpus)
+        return ProcessExecutor(len(chosen), threads=threads or _share(len(chosen)), devices=chosen)
     if address is not None and kind not in (None, "ray"):
         raise InputError(f"--address names a Ray cluster, --executor {kind} uses none", "leave one of them out")
     if kind == "local" and jobs > 1:
@@ -70,7 +82,7 @@ def batched_or(
     if batch_seeds is None:
         return executor
     if executor is not None:
-        raise InputError("--batch-seeds trains in this process", "leave out --jobs, --executor and --address")
+        raise InputError("--batch-seeds trains in this process", "leave out --jobs, --gpus, --executor and --address")
     from hotlap.bench.executors.batched import BatchedExecutor
 
     return BatchedExecutor(train, batch_seeds)

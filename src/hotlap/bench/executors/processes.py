@@ -23,24 +23,26 @@ from hotlap.result import Run
 class ProcessExecutor:
     """Trains in ``processes`` worker processes, each with ``threads`` threads of its own.
 
-    On small networks two processes of one thread do more than one process of two, because no thread waits for another.
-
     Args:
         processes: how many at once.
         threads: threads of one operation in each worker.
         device: as for ``Session``.
+        devices: a device for each of the processes, of which each trains one run at a time; all ``device`` when empty.
 
     Raises:
-        InputError: ``processes`` or ``threads`` is below 1.
+        InputError: ``processes`` or ``threads`` is below 1, or there are not as many devices as processes.
     """
 
     processes: int
     threads: int = 1
     device: str = "auto"
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.processes < 1 or self.threads < 1:
             raise InputError(f"processes and threads are at least 1, not {self.processes} and {self.threads}")
+        if self.devices and len(self.devices) != self.processes:
+            raise InputError(f"{self.processes} processes take as many devices, not {len(self.devices)}")
 
     def run(self, jobs: Iterable[Job | None]) -> Iterator[Run]:
         """Train jobs as workers get free; see ``Executor``. Runs come with ``timing_valid`` false."""
@@ -55,7 +57,8 @@ class ProcessExecutor:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.processes, mp_context=context, initializer=_begin_worker)
         workers: set[BaseProcess] = set()
-        in_flight: dict[Future[Run], Job] = {}
+        in_flight: dict[Future[Run], tuple[Job, str]] = {}
+        free = list(self.devices or (self.device,) * self.processes)
         lost: list[Job] = []
         finished = False
         try:
@@ -63,11 +66,11 @@ class ProcessExecutor:
                 while not lost and len(in_flight) < self.processes and (job := source.draw(len(in_flight))):
                     before = set(multiprocessing.active_children())
                     try:
-                        future = pool.submit(_train, job.recipe, job.seed, self.device, self.threads)
+                        future = pool.submit(_train, job.recipe, job.seed, free[0], self.threads)
                     except BrokenProcessPool:
                         lost.append(job)
                     else:
-                        in_flight[future] = job
+                        in_flight[future] = job, free.pop(0)
                     workers |= set(multiprocessing.active_children()) - before
                 if not in_flight:
                     finished = True
@@ -75,7 +78,8 @@ class ProcessExecutor:
                 done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
                 # Errors last: they end the study, and what has been trained is to be kept.
                 for future in sorted(done, key=lambda f: f.exception() is not None):
-                    job = in_flight.pop(future)
+                    job, device = in_flight.pop(future)
+                    free.append(device)
                     try:
                         run = future.result()
                     except BrokenProcessPool:
