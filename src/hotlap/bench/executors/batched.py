@@ -45,6 +45,7 @@ class BatchedExecutor:
                 # One program trains one recipe: a job of another waits for the next.
                 (batch if job.recipe.digest == batch[0].recipe.digest else held).append(job)
             for run in self.train(batch[0].recipe, [job.seed for job in batch]):
-                yield replace(run, module=None)
+                # A seed left over on its own is no time to set beside the others.
+                yield replace(run, module=None, timing_valid=False)
             source.finished()
             batch = held
