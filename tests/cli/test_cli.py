@@ -69,7 +69,9 @@ def test_train_reports_and_stores(hotlap, recipe: Path, own_store: Path) -> None
 def test_train_json_is_one_document(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
     done = hotlap("train", recipe, "--seeds", "3..4", "--json", "--set", "epochs=1", "--threads", "1")
     assert done.status == 0
-    assert done.err == ""
+    assert "seed 3: " in done.err and "seed 4: " in done.err, "progress stays on stderr"
+    quiet = hotlap("train", recipe, "--seeds", "3..4", "--json", "--set", "epochs=1", "--threads", "1", "--quiet")
+    assert (quiet.status, quiet.err) == (0, "")
     assert done.json.keys() >= SUMMARY_KEYS
     assert done.json["threads"] == 1
     assert 0 <= done.json["accuracy_mean"] <= 1
@@ -206,7 +208,7 @@ def test_ladder_measures_resumes_and_records(hotlap, tmp_path: Path) -> None:  #
     assert (tmp_path / "plot.png").stat().st_size > 1000
     assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
     again = hotlap(*arguments, "--json")
-    assert again.err == ""
+    assert again.err == "4 runs are stored already, 0 to do\n"
     assert [row["summary"]["n"] for row in again.json["rows"]] == [2, 2]
     assert again.json["todo"] == 0
     with Store() as store:

@@ -117,7 +117,7 @@ def test_save_is_refused_before_anything_is_trained(  # type: ignore[no-untyped-
 
 
 def test_images_in_folders_are_answered_in_order(hotlap, models, pictures: Path) -> None:  # type: ignore[no-untyped-def]
-    status, out, err = hotlap("predict", models["grey"], pictures, "--json", "--top", 2, "--batch", 5)
+    status, out, err = hotlap("predict", models["grey"], pictures, "--json", "--quiet", "--top", 2, "--batch", 5)
     answers = json.loads(out)["predictions"]
     assert (status, err) == (0, "")
     assert [Path(a["file"]).name for a in answers] == [f"{i:02}.png" for i in range(12)]
@@ -235,7 +235,7 @@ def test_predict_refuses_in_one_line(  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("name", ["grey", "colour"])
 def test_what_is_exported_answers_like_the_model(hotlap, models, tmp_path: Path, name: str, format_: str) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / ("m.onnx" if format_ == "onnx" else "m.pt2")
-    status, text, err = hotlap("export", models[name], "--format", format_, "-o", out, "--json")
+    status, text, err = hotlap("export", models[name], "--format", format_, "-o", out, "--json", "--quiet")
     assert (status, err) == (0, "")
     found = json.loads(text)
     assert found["on_test_set"]

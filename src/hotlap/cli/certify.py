@@ -69,7 +69,7 @@ def certify(
     folder = out if out is not None else Path("records") / resolved.name.split(" ")[0].replace("/", "-")
     chosen = options.parse_seeds(seeds)
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
-    with Store(store) as opened, RunProgress(len(chosen), quiet=quiet or json) as progress:
+    with Store(store) as opened, RunProgress(len(chosen), quiet=quiet) as progress:
         session = Session(
             device=device if address is None else "auto",
             threads=threads if where_to is None else where_to.threads,

@@ -64,7 +64,7 @@ def compare(
     if plan != (effect is not None) or (effect is not None and effect <= 0):
         raise InputError("--plan and a positive --effect go together", "for example --plan --effect 0.05")
     chosen = options.parse_seeds(seeds)
-    with Store(store) as opened, RunProgress(2 * len(chosen), quiet=quiet or json) as progress:
+    with Store(store) as opened, RunProgress(2 * len(chosen), quiet=quiet) as progress:
         if effect is not None:
             _plan(opened, baseline, other, effect, as_json=json)
             return

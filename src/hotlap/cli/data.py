@@ -76,7 +76,7 @@ def fetch(
     from hotlap import datasets
 
     fetched: list[dict[str, Any]] = []
-    with RunProgress(0, quiet=quiet or json) as progress:
+    with RunProgress(0, quiet=quiet) as progress:
         for name in names:
             where = datasets.fetch(name, progress=progress, force=force)
             source = datasets.info(name).source
@@ -92,7 +92,7 @@ def verify(name: Name, json: options.Json = False, quiet: options.Quiet = False)
     """Hash a cached data set again and compare with the known SHA-256."""
     from hotlap import datasets
 
-    with RunProgress(0, quiet=quiet or json) as progress:
+    with RunProgress(0, quiet=quiet) as progress:
         report = datasets.verify(name, progress=progress)
     if json:
         print_json(report.as_dict())

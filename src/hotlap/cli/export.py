@@ -37,7 +37,7 @@ def export(
 
     loaded = load(model, device="cpu")
     path = out if out is not None else model.with_suffix(_ENDINGS[format_])
-    with RunProgress(0, quiet=quiet or json) as progress, use_threads(threads):
+    with RunProgress(0, quiet=quiet) as progress, use_threads(threads):
         images = exporting.test_set_of(loaded)
         progress.start(f"exporting to {path}", len(images) if images is not None else None)
         done = exporting.export(

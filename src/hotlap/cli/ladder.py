@@ -60,7 +60,7 @@ def ladder(
     changes = options.changes(set_, compile_=compile_, precision=precision)
     if max_minutes is not None and max_minutes <= 0:
         raise InputError(f"--max-minutes must be positive, not {max_minutes}")
-    with Store(store) as opened, RunProgress(0, quiet=quiet or json) as progress:
+    with Store(store) as opened, RunProgress(0, quiet=quiet) as progress:
         session = Session(
             device=device,
             threads=threads,

@@ -33,7 +33,7 @@ Precision = Annotated[
 StorePath = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="Run store; else HOTLAP_STORE or the user's own.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; progress goes to stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Shared = Annotated[
     bool, typer.Option("--shared", help="The machine is busy with other work: times will not count, accuracy will.")

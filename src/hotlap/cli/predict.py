@@ -42,7 +42,7 @@ def predict(
     pictures = Pictures(facts.shape, _resize_of(facts.recipe))
     size = batch if batch is not None else facts.recipe.evaluation.batch_size
     answers: list[dict[str, Any]] = []
-    with RunProgress(0, quiet=quiet or json) as progress, use_threads(threads):
+    with RunProgress(0, quiet=quiet) as progress, use_threads(threads):
         if len(files) > size:
             progress.start("reading images", len(files))
         for names, pixels in pictures.batches(files, size):

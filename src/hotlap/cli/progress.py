@@ -45,6 +45,7 @@ class RunProgress:
         self._accuracy = ""
         self._batch = 0
         self._steps = 0
+        self._epochs = 0.0
         self._start = 0.0
         self._remarks: set[str] = set()
 
@@ -66,6 +67,7 @@ class RunProgress:
         """Show a new run."""
         self._begun += 1
         self._batch, self._steps, self._accuracy = images_per_step, total_steps, ""
+        self._epochs = recipe.epochs
         self._start = time.monotonic()
         self._next = self._start + (_REFRESH_S if self._bar else _LINE_EVERY_S)
         count = f" ({self._begun}/{self.total_runs})" if self.total_runs > 1 else ""
@@ -80,14 +82,15 @@ class RunProgress:
         if self._quiet or now < self._next:
             return
         rate = done * self._batch / max(now - self._start, 1e-9)
+        so_far = f"epoch {self._epochs * done / self._steps:.1f} of {self._epochs:g}, {rate:,.0f} images/s"
         if self._bar is not None and self._task is not None:
             self._next = now + _REFRESH_S
-            self._bar.update(self._task, completed=done, info=f"{rate:,.0f} images/s {self._accuracy}")
+            self._bar.update(self._task, completed=done, info=f"{so_far} {self._accuracy}")
         else:
             self._next = now + _LINE_EVERY_S
             left = (self._steps - done) * (now - self._start) / done
             self._console.print(
-                f"{self._label}: {done / self._steps:.0%}, {rate:,.0f} images/s, {left:.0f} s left {self._accuracy}"
+                f"{self._label}: {done / self._steps:.0%}, {so_far}, {left:.0f} s left {self._accuracy}".rstrip()
             )
 
     def remark(self, text: str) -> None:

@@ -68,7 +68,7 @@ def train(
 
     changes = options.changes(set_, compile_=compile_, precision=precision)
     chosen = options.parse_seeds(seeds)
-    resolved, inspected = _resolve(recipe, data, changes, quiet=quiet or json)
+    resolved, inspected = _resolve(recipe, data, changes, quiet=quiet)
     if target is not None:
         resolved = resolved.with_changes({"target": target})
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
@@ -76,7 +76,7 @@ def train(
     with (
         opened_trackers(track or []) as trackers,
         Store(store) as opened,
-        RunProgress(len(chosen), quiet=quiet or json) as progress,
+        RunProgress(len(chosen), quiet=quiet) as progress,
     ):
         session = Session(
             # Workers choose their device themselves: the machines they are on need not be like this one.

@@ -113,7 +113,7 @@ def tune(
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     pace = Pace(None if max_minutes is None else 60 * max_minutes)
     traded: TradeResult | None = None
-    with Store(store) as opened, RunProgress(0, quiet=quiet or json) as progress:
+    with Store(store) as opened, RunProgress(0, quiet=quiet) as progress:
         file = storage if storage is not None else opened.path.with_name(FILE)
         session = Session(
             device=device if where_to is None else "auto",
