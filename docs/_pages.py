@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import mkdocs_gen_files
@@ -12,8 +13,11 @@ from hotlap.ladder import AnyLadder, Step, ladders, resolve
 from hotlap.models import MODELS
 from hotlap.optim import OPTIMIZERS, SCHEDULES
 from hotlap.registry import Entry, Registry
+from hotlap.report.curves import changes_text
+from hotlap.report.formats import percent_with_interval, seconds_with_interval
+from hotlap.report.ladder_record import ladder_rows
 from hotlap.report.record import record_folders
-from hotlap.report.record_files import README, read_claim
+from hotlap.report.record_files import README, read_claim, read_runs
 from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, SELECTIONS, VIEWS
 
 RECORDS = Path(__file__).parents[1] / "records"
@@ -45,9 +49,22 @@ def measured() -> dict[str, list[str]]:
     return found
 
 
-def users_of(entry: Entry, registry: Registry) -> Iterator[tuple[AnyLadder, Step]]:
+@cache
+def figures(record: str) -> dict[str, str]:
+    """Return what a ladder's record measured of each rung: accuracy and certified time, with their intervals."""
+    claim, runs = read_claim(RECORDS / record), read_runs(RECORDS / record)
+    found = {}
+    for row in ladder_rows(ladders()[claim["ladder"]], runs):
+        if (own := row.summary) is not None:
+            time = seconds_with_interval(own.certified_s_median, own.certified_s_ci95)
+            changed = f" ({changes_text(claim['changes'])})" if claim.get("changes") else ""
+            accuracy = percent_with_interval(own.accuracy_mean, own.accuracy_ci95)
+            found[row.name] = f"{accuracy} in {time}{'' if own.timing_valid else ' ‡'}, n = {own.n}{changed}"
+    return found
+
+
+def users_of(entry: Entry) -> Iterator[tuple[AnyLadder, Step]]:
     """Every rung that brings a part in: its recipe names it and its parent's does not."""
-    del registry
     for ladder in ladders().values():
         for step in resolve(ladder) if ladder.name != "cifar10" else ():
             named = f'"name": "{entry.name}"'
@@ -57,19 +74,25 @@ def users_of(entry: Entry, registry: Registry) -> Iterator[tuple[AnyLadder, Step
                 yield ladder, step
 
 
-def part_page(kind: str, entry: Entry, registry: Registry, records: dict[str, list[str]]) -> None:
+def measured_of(rung: str, records: list[str]) -> str:
+    """Write what each record of a ladder measured of a rung, with a link to the record."""
+    shown = [f"[{figures(name)[rung]}](../../records/{name}.md)" for name in records if rung in figures(name)]
+    return "; ".join(shown) or "–"
+
+
+def part_page(kind: str, entry: Entry, records: dict[str, list[str]]) -> None:
     options = ", ".join(f"`{name}`" for name in entry.options) or "none"
-    lines = [f"# {entry.name}", "", entry.card.does, "", f"**Published or measured effect.** {entry.card.effect}", ""]
+    lines = [f"# {entry.name}", "", entry.card.does, "", f"**Published effect.** {entry.card.effect}", ""]
     lines += [f"**Options.** {options}", "", f"**Source.** {entry.card.source}", ""]
-    if steps := list(users_of(entry, registry)):
-        lines += ["## Rungs that bring it in", "", "| rung | change | why |", "|---|---|---|"]
+    if steps := list(users_of(entry)):
+        lines += ["## Rungs that bring it in", ""]
+        lines += ["| rung | change | why | measured | the rung it changes |", "|---|---|---|---|---|"]
         for ladder, step in steps:
             link = f"[{step.recipe.name}](../../ladders/{ladder.name}.md)"
-            lines.append(f"| {link} | {step.rung.title} | {step.rung.why} |")
-        shown = sorted({name for ladder, _ in steps for name in records.get(ladder.name, [])})
-        if shown:
-            links = ", ".join(f"[{name}](../../records/{name}.md)" for name in shown)
-            lines += ["", f"What these rungs measured here: {links}."]
+            before = step.parent.name.rpartition("/")[2] if step.parent is not None else ""
+            cells = [measured_of(name, records.get(ladder.name, [])) for name in (step.rung.name, before)]
+            lines.append(f"| {link} | {step.rung.title} | {step.rung.why} | {' | '.join(cells)} |")
+        lines += ["", "Accuracy: mean and 95 % interval; certified time: median. ‡ Times that do not count."]
     lines += ["", f"::: {entry.build.__module__}.{entry.build.__name__}", ""]
     write(f"parts/{kind}/{entry.name}.md", lines)
 
@@ -120,7 +143,7 @@ def main() -> None:
     for kind, (title, registry) in KINDS.items():
         menu.append(f"    * {title}")
         for entry in registry:
-            part_page(kind, entry, registry, records)
+            part_page(kind, entry, records)
             menu.append(f"        * [{entry.name}](parts/{kind}/{entry.name}.md)")
     menu += [
         "* [Python interface](reference.md)", "* [Questions](faq.md)", "* [Glossary](glossary.md)",
