@@ -1,4 +1,4 @@
-"""Draw what commands really print as a picture of a terminal.
+"""Draw what commands really print as a picture of a terminal, and keep the runs that they made beside it.
 
 python docs/_terminal.py docs/terminal.svg 'hotlap train mnist --seeds 3' 'hotlap compare …'
 """
@@ -15,12 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from hotlap.store import Store
+
 WIDTH = 100
 _REMOTE_FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")
 
 
 def main(target: Path, commands: list[str]) -> None:
     console = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"), force_terminal=True)  # noqa: SIM115
+    before = known_runs()
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
     for command in commands:
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, env=environment, check=False)
@@ -32,6 +35,13 @@ def main(target: Path, commands: list[str]) -> None:
     # The picture is to need nothing from elsewhere: whoever looks at it has a monospaced font.
     picture = _REMOTE_FONTS.sub("", console.export_svg(title="hotlap", unique_id="hotlap"))
     target.write_text(picture.replace("Fira Code, monospace", "monospace"), encoding="utf-8")
+    made = [text for name, text in known_runs().items() if name not in before]
+    target.with_suffix(".jsonl").write_text("\n".join(made) + "\n", encoding="utf-8")
+
+
+def known_runs() -> dict[str, str]:
+    with Store() as store:
+        return store.documents()
 
 
 if __name__ == "__main__":

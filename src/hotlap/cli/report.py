@@ -152,13 +152,10 @@ def _predictions(path: Path, device: str) -> Section:
 
 def _write(path: Path, page: str) -> Path:
     """Write the page at once: a reader sees the old one or the new one."""
-    from hotlap.report.record_files import replace_file
+    from hotlap._files import replace_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return replace_file(path, page)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}", "choose another place: -o FILE") from None
-    finally:
-        with contextlib.suppress(OSError):
-            path.with_name(path.name + ".part").unlink(missing_ok=True)
+    return replace_file(path, page, fix="choose another place: -o FILE")

@@ -173,12 +173,9 @@ def tune(
 
 
 def _write(path: Path, recipe: Recipe) -> None:
-    from hotlap.report.record_files import replace_file
+    from hotlap._files import replace_file
 
-    try:
-        replace_file(path, recipe.to_json(indent=1) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write the tuned recipe to {path}: {error.strerror}", "choose another --out") from None
+    replace_file(path, recipe.to_json(indent=1) + "\n", fix="choose another --out")
 
 
 def _report(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from hotlap._files import replacing
 from hotlap.errors import InputError
 
 _TENSOR, _TUPLE, _ITEMS = "tensor", "tuple", "items"
@@ -87,14 +86,11 @@ class Checkpoint:
 
         tensors: dict[str, Tensor] = {}
         tree = _flatten({name: one.state_dict() for name, one in parts.items()}, tensors)
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary, metadata={**self._identity, "tree": json.dumps(tree)})
-            os.replace(temporary, self.path)  # noqa: PTH105 - the atomic rename, named as such
+            with replacing(self.path) as temporary:
+                save_file(tensors, temporary, metadata={**self._identity, "tree": json.dumps(tree)})
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             return f"no checkpoint could be written to {self.path} ({error}); the run goes on without"
         self._last = time.monotonic()
         return None

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hotlap._files import replace_file
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe, paths, show_value
 from hotlap.report.formats import NONE, p_value, percent, seconds, seconds_with_interval, target_percent
-from hotlap.report.record_files import README, RUNS, machine_lines, replace_file, source_digest, write_raw
+from hotlap.report.record_files import README, RUNS, machine_lines, source_digest, write_raw
 from hotlap.report.tables import notes
 from hotlap.result import CERTIFIED, POLICIES, Run, Summary
 from hotlap.stats.summary import summarise

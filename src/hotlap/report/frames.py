@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hotlap._files import replace_file
 from hotlap.errors import InputError
 from hotlap.result import Run
-from hotlap.store.rows import columns, replace_file, write_csv
+from hotlap.store.rows import columns, write_csv
 from hotlap.store.rows import rows as runs_rows
 
 if TYPE_CHECKING:
@@ -58,4 +59,4 @@ def write_parquet(runs: Sequence[Run], path: str | Path) -> None:
         frame.to_parquet(content, engine="pyarrow", index=False)
     except ImportError:
         raise InputError("Parquet files need pyarrow", "pip install 'hotlap[frame]'") from None
-    replace_file(Path(path), content.getvalue())
+    replace_file(Path(path), content.getvalue(), fix="choose a file in a directory that exists")

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from hotlap._files import replace_file
 from hotlap.errors import InputError
 from hotlap.ladder import AnyLadder, get_ladder, resolve
 from hotlap.report.curves import changes_text, curves_markdown
 from hotlap.report.formats import percent, percent_with_interval, seconds_with_interval
 from hotlap.report.ladder_table import LadderRow
-from hotlap.report.record_files import README, RUNS, machine_lines, replace_file, write_raw
+from hotlap.report.record_files import README, RUNS, machine_lines, write_raw
 from hotlap.result import Run, Summary
 from hotlap.stats.summary import summarise
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hotlap._files import replacing
 from hotlap.errors import InputError
 from hotlap.report.formats import percent_with_interval, seconds, target_percent
 from hotlap.report.ladder_table import LadderRow
@@ -79,17 +77,13 @@ def save_figure(figure: Figure, path: Path, kind: str) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     metadata = {"Date": None} if kind == "svg" else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.15, metadata=metadata)
-        os.replace(temporary, path)  # noqa: PTH105 - the atomic rename, named as such
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.15, metadata=metadata)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}", "choose another path") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return path
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hotlap._files import replace_file
 from hotlap.errors import InputError
 from hotlap.report import certificate, ladder_record
-from hotlap.report.record_files import CLAIM, README, read_claim, read_runs, replace_file
+from hotlap.report.record_files import CLAIM, README, read_claim, read_runs
 
 
 def record_folders(root: Path) -> list[Path]:

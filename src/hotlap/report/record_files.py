@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hotlap._files import replace_file
 from hotlap.errors import InputError
 from hotlap.report.formats import seconds
 from hotlap.result import Run
@@ -30,7 +31,8 @@ def write_raw(folder: Path, runs: Sequence[Run], claim: Mapping[str, Any]) -> li
         The files written.
 
     Raises:
-        OSError: the folder cannot be written.
+        InputError: a file cannot be written.
+        OSError: the folder cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(run.to_dict(), sort_keys=True) + "\n" for run in runs)
@@ -88,14 +90,6 @@ def machine_lines(runs: Sequence[Run]) -> list[str]:
         median = statistics.median(loads)
         lines.append(f"- other processes kept {median:.2f} cores busy in the median run, {max(loads):.2f} at most")
     return lines
-
-
-def replace_file(path: Path, text: str) -> Path:
-    """Write a file at once: a reader sees the old one or the new one."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
 
 
 def source_digest() -> str:

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hotlap._files import replace_file
 from hotlap.errors import HotlapError, InputError
-from hotlap.saved.files import replace_bytes
 from hotlap.saved.folding import fold_norms
 from hotlap.saved.model import SavedModel
 
@@ -120,7 +120,7 @@ def export(
             f"the exported model answers otherwise: probabilities differ by up to {difference:.2g}; nothing is written",
             "try another --format, and report it",
         )
-    replace_bytes(path, content)
+    replace_file(path, content)
     return Exported(path, whole.folded, whole.norms, len(images), difference, changed)
 
 

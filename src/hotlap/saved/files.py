@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hotlap._files import replace_file
 from hotlap.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,27 +73,4 @@ def write(model: SavedModel, path: str | Path) -> Path:
         InputError: the file cannot be written.
     """
     path = Path(path)
-    replace_bytes(path, model.to_bytes())
-    return path
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all; one that is there stays until the new one is complete.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - the atomic rename, named as such
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}", "free some space or choose another place"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    return replace_file(path, model.to_bytes())

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
-from hotlap.errors import InputError
+from hotlap._files import replace_file
 from hotlap.result import PHASES, Run
 
 Kind: TypeAlias = type[str] | type[int] | type[float] | type[bool] | type[datetime]
@@ -98,23 +96,7 @@ def write_csv(runs: Sequence[Run], file: str | Path | TextIO) -> None:
         return
     text = io.StringIO(newline="")
     _write(runs, text)
-    replace_file(Path(file), text.getvalue().encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file at once: a reader sees the old one or the new one, and an error leaves the old one.
-
-    Raises:
-        InputError: the path cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}", "choose a file in a directory that exists") from None
+    replace_file(Path(file), text.getvalue(), fix="choose a file in a directory that exists")
 
 
 def _write(runs: Sequence[Run], file: TextIO) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hotlap._files import replacing
 from hotlap.errors import InputError
 from hotlap.tune.storage import open_study
 
@@ -63,9 +64,8 @@ def write_figures(storage: Path, name: str, folder: Path) -> list[Path]:
                 continue  # importances need several trials that differ
             figure = axes.figure if hasattr(axes, "figure") else axes.flat[0].figure
             path = folder / f"{kind}.svg"
-            temporary = path.with_name(path.name + ".part")
-            figure.savefig(temporary, format="svg", bbox_inches="tight")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format="svg", bbox_inches="tight")
             plt.close(figure)
             written.append(path)
     return written
