@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from hotlap.recipe import Component, part
 from hotlap.registry import Registry
 from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, VIEWS
 from hotlap.techniques.averaging import Averaging
-from hotlap.techniques.base import Moment
+from hotlap.techniques.base import Moment, Resizing
 from hotlap.techniques.views import Views
 from tiny import tiny
 
@@ -36,6 +37,7 @@ EXAMPLES: dict[str, Component] = {
     "cutout": part("cutout", size=5),
     "grouped": part("grouped", of=part("translate", max_px=2), options=3),
     "jitter": part("jitter", brightness=0.14, contrast=0.13),
+    "shrink": part("shrink", until=(0.3, 0.8), sides=(7, 9)),
     "cutmix": part("cutmix", size=3, last_epochs=None),
     "ema": part("ema", decay=0.9, every=2, power=0.0, start=0.0, copy_back=False),
     "lookahead": part("lookahead", decay=0.9, every=2, power=3.0),
@@ -131,13 +133,36 @@ def test_augmentations(
         return result
 
     result = once(7)
-    assert result.shape == images.shape
+    augment = AUGMENTATIONS.build(EXAMPLES[name])
+    size = shape[2], shape[3]
+    declared = augment.size_at(0, 2.0, size) if isinstance(augment, Resizing) else size
+    assert result.shape == (*shape[:2], *declared)
     assert result.dtype == dtype
     assert result.is_contiguous(memory_format=memory_format)
     assert torch.equal(images, before), "the input must not be modified"
     assert torch.equal(result, once(7))
-    if len(images) > 4:
+    if isinstance(augment, Resizing):
+        assert declared != size, "an example that changes the size"
+    elif len(images) > 4:
         assert any(not torch.equal(result, once(seed)) for seed in range(8, 16))
+
+
+@pytest.mark.parametrize(
+    "name", [e.name for e in AUGMENTATIONS if isinstance(AUGMENTATIONS.build(EXAMPLES[e.name]), Resizing)]
+)
+@pytest.mark.parametrize("epochs", [1.0, 2.0, 6.5, 8.0])
+@pytest.mark.parametrize("shape", [(4, 1, 12, 12), (3, 3, 9, 13)])
+def test_augmentations_that_resize_say_so_and_end_at_the_whole_size(
+    name: str, epochs: float, shape: tuple[int, ...]
+) -> None:
+    images = torch.randn(shape, generator=generator(1))
+    augment = AUGMENTATIONS.build(EXAMPLES[name])
+    size = shape[2], shape[3]
+    for epoch in range(math.ceil(epochs)):
+        moment = Moment(epoch=epoch, epochs=epochs, index=torch.arange(shape[0]), count=shape[0])
+        out = augment(images, generator(7), moment)
+        assert tuple(out.shape[2:]) == augment.size_at(epoch, epochs, size)
+    assert tuple(out.shape[2:]) == size
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in MIXINGS])

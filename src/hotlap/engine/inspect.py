@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hotlap.engine.network import build_network
 from hotlap.recipe import Recipe
+from hotlap.techniques import AUGMENTATIONS
+from hotlap.techniques.base import Resizing
 
 _COUNTED = 2
 """Images counted at once: one would be refused by normalisation layers, and per-batch costs stay small."""
@@ -35,7 +37,7 @@ class NetworkFacts:
 
     Attributes:
         forward_flop: of one image.
-        training_flop: forward and backward of one image.
+        training_flop: forward and backward of one image, at its own size.
         recipe_flop: training over all epochs and one test evaluation; an upper bound where training may stop early or
             leaves out images.
     """
@@ -83,10 +85,15 @@ def inspect_recipe(
         logits = network(images)
     for handle in outputs.handles:
         handle.remove()
-    training = FlopCounterMode(display=False)
-    with training:
-        functional.cross_entropy(network(images), labels).backward()
 
+    def training_flop(size: tuple[int, int]) -> int:
+        counter = FlopCounterMode(display=False)
+        with counter:
+            functional.cross_entropy(network(images[:, :, : size[0], : size[1]]), labels).backward()
+        return counter.get_total_flops() // _COUNTED
+
+    size = shape[1], shape[2]
+    per_image = training_flop(size)
     counts = forward.get_flop_counts()
     root = type(network).__name__
     layers = tuple(
@@ -100,7 +107,12 @@ def inspect_recipe(
         for name, module in network.named_modules()
         if name and not any(module.children())
     )
-    per_image = training.get_total_flops() // _COUNTED
+    by_size = {size: per_image}
+    spent = 0.0
+    for epoch in range(math.ceil(recipe.epochs)):
+        now = _size_at(recipe, epoch, size)
+        by_size[now] = by_size[now] if now in by_size else training_flop(now)
+        spent += min(1.0, recipe.epochs - epoch) * by_size[now]
     per_epoch = train_images // recipe.batch_size * recipe.batch_size if recipe.feed.drop_last else train_images
     forward_flop = forward.get_total_flops() // _COUNTED
     del logits
@@ -109,9 +121,18 @@ def inspect_recipe(
         parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
         forward_flop=forward_flop,
         training_flop=per_image,
-        recipe_flop=math.ceil(per_image * per_epoch * recipe.epochs) + forward_flop * test_images,
+        recipe_flop=math.ceil(spent * per_epoch) + forward_flop * test_images,
         bound=recipe.stop_at is not None or recipe.selection is not None,
     )
+
+
+def _size_at(recipe: Recipe, epoch: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of the training images in an epoch."""
+    for component in recipe.augment:
+        augment = AUGMENTATIONS.build(component)
+        if isinstance(augment, Resizing):
+            size = augment.size_at(epoch, recipe.epochs, size)
+    return size
 
 
 class _record_outputs:  # noqa: N801

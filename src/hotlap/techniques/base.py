@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -35,7 +35,26 @@ class Augmentation(Protocol):
     """
 
     def __call__(self, images: Tensor, rng: Generator, moment: Moment) -> Tensor:
-        """Return changed images (n, C, H, W) of the same type and layout; the input is not modified."""
+        """Return changed images (n, C, H, W) of the same type and layout; the input is not modified.
+
+        Their size stays too, unless the augmentation is a ``Resizing``.
+        """
+        ...
+
+
+@runtime_checkable
+class Resizing(Protocol):
+    """An augmentation that changes the size of the images, at the beginning of an epoch only, and says so.
+
+    In the last epoch images have their own size, so that statistics taken while training fit the test images.
+    """
+
+    def size_at(self, epoch: int, epochs: float, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (H, W) of images in an epoch, counted from 0 of ``epochs``, that come in with ``size``."""
+        ...
+
+    def __call__(self, images: Tensor, rng: Generator, moment: Moment) -> Tensor:
+        """Change the images; see ``Augmentation``."""
         ...
 
 
