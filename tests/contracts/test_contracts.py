@@ -21,9 +21,9 @@ from hotlap.optim import OPTIMIZERS, SCHEDULES
 from hotlap.recipe import Component, part
 from hotlap.registry import Registry
 from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, VIEWS
-from hotlap.techniques.averaging import Averaging
+from hotlap.techniques.averaging import Action, Averaging
 from hotlap.techniques.base import Moment, Resizing
-from hotlap.techniques.views import Views
+from hotlap.techniques.views import Views, WeightedViews
 from tiny import tiny
 
 MUON = part("muon", lr=0.24, momentum=0.6, nesterov=True, steps=3, renormalise_every=1, batched=True, dtype="auto")
@@ -43,6 +43,7 @@ EXAMPLES: dict[str, Component] = {
     "lookahead": part("lookahead", decay=0.9, every=2, power=3.0),
     "mirror": part("mirror"),
     "six-view": part("six-view", shift=1),
+    "shifts": part("shifts", pixels=1),
     "selective": part("selective", of=part("six-view", shift=1), share=0.25),
     "conv-stack": tiny().model,
     "speednet": part(
@@ -231,6 +232,55 @@ def test_averagings(name: str) -> None:
     train(again, range(6, 11))
     again.finish()
     assert all(torch.equal(tensor, whole[key]) for key, tensor in now().items()), "goes on exactly where it was"
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in AVERAGINGS])
+def test_an_average_does_what_it_plans(name: str) -> None:
+    """Another implementation, such as a compiled one, follows the plan instead of the average itself."""
+    network = nn.Linear(3, 4).to(torch.float64)
+    average = AVERAGINGS.build(EXAMPLES[name], network=network)
+    weights = list(network.parameters())
+    followed = own = [p.detach().clone() for p in weights]
+    plans = [average.plan(done, 10) for done in range(1, 11)]
+    assert any(plans)
+    with torch.no_grad():
+        for done, action in enumerate(plans, 1):
+            moves = [torch.randn(p.shape, generator=generator(done), dtype=p.dtype) for p in weights]
+            own = [w + move for w, move in zip(own, moves, strict=True)]
+            for p, move in zip(weights, moves, strict=True):
+                p += move
+            if action is not None:
+                assert isinstance(action, Action)
+                rate = 0 if action.kind == "begin" else action.rate
+                followed = [rate * a + (1 - rate) * w for a, w in zip(followed, own, strict=True)]
+                own = followed if action.copy_back else own
+            average.update(done, 10)
+            torch.testing.assert_close([p.detach() for p in weights], own)
+            with average.evaluating():
+                torch.testing.assert_close([p.detach() for p in weights], followed)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in VIEWS if entry.name != "selective"])
+def test_views_are_those_of_their_terms(name: str) -> None:
+    """Pixel by pixel, as the terms define them; another implementation relies on it."""
+    views = VIEWS.build(EXAMPLES[name])
+    assert isinstance(views, WeightedViews)
+    terms = views.terms()
+    assert (terms[0].dy, terms[0].dx, terms[0].mirrored) == (0, 0, False)
+    assert sum(term.weight for term in terms) == pytest.approx(1)
+    height, width = 5, 7
+    images = torch.randn(3, 2, height, width, generator=generator(1))
+
+    def reflect(at: int, size: int) -> int:
+        return min(abs(at), 2 * (size - 1) - abs(at))
+
+    expected = torch.zeros_like(images)
+    for term in terms:
+        rows = [reflect(y + term.dy, height) for y in range(height)]
+        columns = [reflect(x + term.dx, width) for x in range(width)]
+        view = images[:, :, rows][:, :, :, columns]
+        expected += term.weight * (view.flip(-1) if term.mirrored else view)
+    torch.testing.assert_close(views.logits(lambda x: x.flatten(1), images, 2), expected.flatten(1))
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in VIEWS])

@@ -11,6 +11,7 @@ from hotlap.engine.seeding import generator
 from hotlap.errors import InputError
 from hotlap.recipe import part
 from hotlap.techniques import AVERAGINGS
+from hotlap.techniques.averaging import Action
 from hotlap.techniques.ema import MovingAverage
 
 PAGE = {"decay": 0.9, "every": 1, "power": 0.0, "start": 0.0, "copy_back": False}
@@ -85,6 +86,25 @@ def test_copying_back_goes_on_from_the_average() -> None:
         if done % 2 == 0:
             weight = expected_slow = 0.81 * expected_slow + 0.19 * weight
         assert network.weight.item() == pytest.approx(weight, rel=1e-12)
+
+
+def test_the_plan_says_when_the_average_begins_and_how_fast_it_moves() -> None:
+    options = {**PAGE, "every": 2, "power": 1.0, "start": 0.4, "copy_back": True}
+    plans = [MovingAverage(Scalar(), **options).plan(done, 10) for done in range(1, 11)]
+    assert plans[:5] == [None] * 5
+    assert plans[5] == Action("begin", 0.0, copy_back=False)
+    assert plans[7] == Action("blend", 0.9**2 * 0.8, copy_back=True)
+    assert plans[9] == Action("blend", 0.9**2, copy_back=True)
+    assert plans[6] is plans[8] is None
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("every", [1, 3, 4])
+def test_the_plan_begins_once(start: float, every: int) -> None:
+    average = MovingAverage(Scalar(), **{**PAGE, "every": every, "start": start})
+    plans = [plan for done in range(1, 25) if (plan := average.plan(done, 24)) is not None]
+    after = [done for done in range(every, 25, every) if done > start * 24]
+    assert [plan.kind for plan in plans] == ["blend" if start == 0 or done > after[0] else "begin" for done in after]
 
 
 def network_and_images() -> tuple[nn.Module, Tensor]:

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What happens to an average after a step.
+
+    Attributes:
+        kind: ``begin`` sets the average to the weights as they are; ``blend`` moves it towards them.
+        rate: share of the average that is kept: average ← rate · average + (1 - rate) · weights; 0 at the beginning.
+        copy_back: whether the weights are set to the average afterwards.
+    """
+
+    kind: Literal["begin", "blend"]
+    rate: float
+    copy_back: bool
 
 
 class Averaging(Protocol):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hotlap.registry import Card
 from hotlap.techniques import AVERAGINGS
+from hotlap.techniques.averaging import Action
 
 
 class MovingAverage:
@@ -51,18 +52,30 @@ class MovingAverage:
         self._names, self._weights = list(found), list(found.values())
         self._average = _copies(self._weights) if start == 0 else []
 
+    def plan(self, done: int, total: int) -> Action | None:
+        """Say what ``update`` does after ``done`` of ``total`` steps; None where it does nothing.
+
+        It depends on nothing else, given that ``update`` is called after every step, so that another implementation
+        can follow it.
+        """
+        if done % self._every:
+            return None
+        if self._start == 0 or done - self._every > self._start * total:
+            return Action("blend", self._rate * (done / total) ** self._power, self._copy_back)
+        return Action("begin", 0.0, copy_back=False) if done > self._start * total else None
+
     @torch.no_grad()
     def update(self, done: int, total: int) -> None:
-        """Take note of the weights after ``done`` of ``total`` steps, if it is the turn of this step."""
-        if done % self._every:
+        """Do what is planned after ``done`` of ``total`` steps."""
+        action = self.plan(done, total)
+        if action is None:
             return
-        if self._average:
-            rate = self._rate * (done / total) ** self._power
-            torch._foreach_lerp_(self._average, self._weights, 1 - rate)
-            if self._copy_back:
-                torch._foreach_copy_(self._weights, self._average)
-        elif done > self._start * total:
+        if action.kind == "begin":
             self._average = _copies(self._weights)
+            return
+        torch._foreach_lerp_(self._average, self._weights, 1 - action.rate)
+        if action.copy_back:
+            torch._foreach_copy_(self._weights, self._average)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-from torch import Tensor
-
 from hotlap.registry import Card
 from hotlap.techniques import VIEWS
-from hotlap.techniques.views import averaged
+from hotlap.techniques.views import Term, WeightedViews
 
 
-def with_mirror(images: Tensor) -> Iterator[tuple[float, Tensor]]:
-    """Yield images (n, C, H, W) and their mirror images, with equal weights."""
-    yield 1 / 2, images
-    yield 1 / 2, images.flip(-1)
-
-
-class Mirror:
+class Mirror(WeightedViews):
     """Averages the logits of an image and its mirror image."""
 
-    per_image = False
-
-    def logits(self, forward: Callable[[Tensor], Tensor], images: Tensor, batch_size: int) -> Tensor:
-        """Return the mean logits (N, classes) float32; see ``Views``."""
-        return averaged(forward, images, batch_size, with_mirror)
+    def terms(self) -> tuple[Term, ...]:
+        """Return the image and its mirror image, with equal weights."""
+        return Term(1 / 2, 0, 0, False), Term(1 / 2, 0, 0, True)
 
 
 @VIEWS.register(

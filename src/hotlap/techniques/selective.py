@@ -9,7 +9,7 @@ from torch import Tensor
 from hotlap.recipe import Component
 from hotlap.registry import Card
 from hotlap.techniques import VIEWS
-from hotlap.techniques.views import Views, averaged
+from hotlap.techniques.views import PLAIN, Views, averaged
 
 
 def least_sure(logits: Tensor, count: int) -> Tensor:
@@ -44,7 +44,7 @@ class Selective:
 
         ``forward`` sees one more size of batch where ``batch_size`` does not divide the number of chosen images.
         """
-        plain = averaged(forward, images, batch_size, lambda batch: [(1.0, batch)])
+        plain = averaged(forward, images, batch_size, PLAIN)
         count = round(self.share * len(images))
         if count == 0:
             return plain

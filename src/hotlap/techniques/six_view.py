@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hotlap.registry import Card
 from hotlap.techniques import VIEWS
-from hotlap.techniques.mirror import with_mirror
-from hotlap.techniques.views import averaged
+from hotlap.techniques.views import Term, WeightedViews, views_of
 
 
 def six_views(images: Tensor, shift: int) -> Iterator[tuple[float, Tensor]]:
@@ -24,34 +21,25 @@ def six_views(images: Tensor, shift: int) -> Iterator[tuple[float, Tensor]]:
         shift: pixels up and left, then down and right; what comes in is reflected at the border.
 
     Raises:
-        ValueError: the shift is not smaller than H and W.
+        ValueError: the shift is negative, or not smaller than H and W.
 
     Source: Jordan 2024 (airbench).
     """
-    height, width = images.shape[2:]
-    if shift >= min(height, width):
-        raise ValueError(f"shift is below {min(height, width)} for images of {height}×{width}, not {shift}")
-    padded = functional.pad(images, (shift,) * 4, mode="reflect")
-    for weight, corner in ((1 / 2, shift), (1 / 4, 2 * shift), (1 / 4, 0)):
-        window = padded[:, :, corner : corner + height, corner : corner + width]
-        # A copy in the layout of the images: to a compiled network, a window into the padded ones is another input.
-        for share, view in with_mirror(torch.empty_like(images).copy_(window)):
-            yield weight * share, view
+    return views_of(images, SixView(shift).terms())
 
 
-class SixView:
+class SixView(WeightedViews):
     """Averages the logits of six views of an image."""
-
-    per_image = False
 
     def __init__(self, shift: int) -> None:
         if shift < 0:
             raise ValueError(f"shift must not be negative, not {shift}")
         self.shift = shift
 
-    def logits(self, forward: Callable[[Tensor], Tensor], images: Tensor, batch_size: int) -> Tensor:
-        """Return the weighted mean of the logits (N, classes) float32; see ``Views``."""
-        return averaged(forward, images, batch_size, lambda batch: six_views(batch, self.shift))
+    def terms(self) -> tuple[Term, ...]:
+        """Return the image, the image moved up and left, and down and right, each with its mirror image after it."""
+        pairs = ((1 / 4, 0), (1 / 8, self.shift), (1 / 8, -self.shift))
+        return tuple(Term(weight, by, by, mirrored) for weight, by in pairs for mirrored in (False, True))
 
 
 @VIEWS.register(

@@ -1,12 +1,16 @@
-"""What every test-time augmentation does; each has a module of its own."""
+"""What every test-time augmentation does, and views as data; each augmentation has a module of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class Views(Protocol):
@@ -30,11 +34,77 @@ class Views(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One view of an image and its weight in the mean.
+
+    Pixel (y, x) of the view is pixel (reflect(y + dy), reflect(x + dx)) of the image, mirrored left to right
+    afterwards. Reflection is at the border's pixels, which do not come twice.
+
+    Attributes:
+        weight: share of the mean; the shares of an image's views sum to one.
+        dy: rows by which the content moves up.
+        dx: columns by which the content moves to the left.
+        mirrored: whether left and right are exchanged after the shift.
+    """
+
+    weight: float
+    dy: int
+    dx: int
+    mirrored: bool
+
+
+PLAIN = (Term(1.0, 0, 0, False),)
+"""The image itself and nothing else."""
+
+
+class WeightedViews(ABC):
+    """A test-time augmentation that gives every image the same views, listed as terms."""
+
+    per_image = False
+
+    @abstractmethod
+    def terms(self) -> tuple[Term, ...]:
+        """Return the views and their weights, the image itself first."""
+
+    def logits(self, forward: Callable[[Tensor], Tensor], images: Tensor, batch_size: int) -> Tensor:
+        """Return the weighted mean of the logits (N, classes) float32; see ``Views``."""
+        return averaged(forward, images, batch_size, self.terms())
+
+
+def views_of(images: Tensor, terms: Sequence[Term]) -> Iterator[tuple[float, Tensor]]:
+    """Yield the weight of each term and its view of the images.
+
+    Args:
+        images: (n, C, H, W) float, any layout; not modified.
+        terms: which views, at least one.
+
+    Returns:
+        Pairs of a weight and a view (n, C, H, W) in the layout of the images.
+
+    Raises:
+        ValueError: a shift is not smaller than H and W.
+    """
+    height, width = images.shape[2:]
+    border = max(max(abs(term.dy), abs(term.dx)) for term in terms)
+    if border >= min(height, width):
+        raise ValueError(f"shift is below {min(height, width)} for images of {height}×{width}, not {border}")
+    padded = functional.pad(images, (border,) * 4, mode="reflect") if border else images
+    for (dy, dx), same_shift in groupby(terms, key=lambda term: (term.dy, term.dx)):
+        shifted = images
+        if dy or dx:
+            top, left = border + dy, border + dx
+            # A copy in the layout of the images: to a compiled network, a window into the padded ones is another input.
+            shifted = torch.empty_like(images).copy_(padded[:, :, top : top + height, left : left + width])
+        for term in same_shift:
+            yield term.weight, shifted.flip(-1) if term.mirrored else shifted
+
+
 def averaged(
     forward: Callable[[Tensor], Tensor],
     images: Tensor,
     batch_size: int,
-    views: Callable[[Tensor], Iterable[tuple[float, Tensor]]],
+    terms: Sequence[Term],
 ) -> Tensor:
     """Average a network's logits over weighted views of each image.
 
@@ -42,14 +112,17 @@ def averaged(
         forward: from (n, C, H, W) to (n, classes).
         images: (N, C, H, W); not modified.
         batch_size: images given to ``forward`` at once, at most.
-        views: from images (n, C, H, W) to weights, which sum to one, and views (n, C, H, W).
+        terms: the views and their weights, which sum to one.
 
     Returns:
         (N, classes) float32, whatever the precision of the network.
+
+    Raises:
+        ValueError: a shift is not smaller than H and W.
     """
     return torch.cat(
         [
-            torch.stack([weight * forward(view).float() for weight, view in views(batch)]).sum(0)
+            torch.stack([weight * forward(view).float() for weight, view in views_of(batch, terms)]).sum(0)
             for batch in images.split(batch_size)
         ]
     )
