@@ -27,6 +27,7 @@ from hotlap.techniques.views import Views, WeightedViews
 from tiny import tiny
 
 MUON = part("muon", lr=0.24, momentum=0.6, nesterov=True, steps=3, renormalise_every=1, batched=True, dtype="auto")
+POLAR = part("muon-polar", **MUON.options)
 DECOUPLED = part("decoupled-sgd", lr=11.5, momentum=0.85, weight_decay=0.0153, bias_scale=64.0, unit="kilostep")
 
 # Options to try each part with; a new part adds a line.
@@ -46,6 +47,17 @@ EXAMPLES: dict[str, Component] = {
     "shifts": part("shifts", pixels=1),
     "selective": part("selective", of=part("six-view", shift=1), share=0.25),
     "conv-stack": tiny().model,
+    "lean-stack": part(
+        "lean-stack",
+        crop=14,
+        widths=(8, 12),
+        kernels=(3, 2),
+        padding=(1, 0),
+        pools=(2, 1),
+        pooling="max",
+        order="pool-activation",
+        hidden=(16,),
+    ),
     "speednet": part(
         "speednet",
         whitening=part(
@@ -79,6 +91,7 @@ EXAMPLES: dict[str, Component] = {
     "adam": part("adam", lr=0.01, betas=(0.9, 0.99), eps=1e-8),
     "sgd": part("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0),
     "muon": MUON,
+    "muon-polar": POLAR,
     "decoupled-sgd": DECOUPLED,
     "scaled-sgd": part(
         "scaled-sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, bias_scale=64.0, loss_images=None, momentum_of="steps"
@@ -92,6 +105,7 @@ EXAMPLES: dict[str, Component] = {
         whitening_epochs=3,
         whitening_schedule=None,
     ),
+    "by-shape": part("by-shape", matrices=POLAR, rest=part("adam", lr=0.01, betas=(0.7, 0.9), eps=1e-8), scales=()),
     "constant": part("constant"),
     "triangle": part("triangle", warmup=0.23, start_factor=0.2, end_factor=0.07),
     "linear": part("linear", epochs=None),

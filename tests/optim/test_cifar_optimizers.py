@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hotlap.engine.updates import Updates
 from hotlap.errors import InputError
 from hotlap.optim import OPTIMIZERS, STACKABLE
-from hotlap.optim.muon import orthogonalise
+from hotlap.optim.muon import COEFFICIENTS, orthogonalise
 from hotlap.optim.weights import Weights, weights_of
 from hotlap.recipe import Component, part
 from tiny import tiny
@@ -204,7 +204,7 @@ def test_newton_schulz_brings_singular_values_near_to_one(shape: tuple[int, int]
     torch.manual_seed(0)
     found = {}
     for steps in (3, 5):
-        found[steps] = torch.linalg.svdvals(orthogonalise(torch.randn(1, *shape), steps, 1e-7))
+        found[steps] = torch.linalg.svdvals(orthogonalise(torch.randn(1, *shape), (COEFFICIENTS,) * steps, 1e-7))
         assert found[steps].max() < 1.25
     if shape[0] != shape[1]:  # square ones have singular values of almost 0
         assert found[3].min() > 0.4
@@ -213,14 +213,14 @@ def test_newton_schulz_brings_singular_values_near_to_one(shape: tuple[int, int]
 
 def test_newton_schulz_does_not_see_padding_and_needs_no_more_than_bfloat16() -> None:
     torch.manual_seed(0)
-    matrix = torch.randn(1, 20, 50)
-    alone = orthogonalise(matrix, 3, 1e-7)
+    matrix, three = torch.randn(1, 20, 50), (COEFFICIENTS,) * 3
+    alone = orthogonalise(matrix, three, 1e-7)
     padded = torch.zeros(2, 32, 64)
     padded[1, :20, :50] = matrix
-    together = orthogonalise(padded, 3, 1e-7)
+    together = orthogonalise(padded, three, 1e-7)
     assert torch.allclose(together[1, :20, :50], alone[0], atol=1e-6)
     assert together.count_nonzero() == alone.count_nonzero()
-    rough = orthogonalise(matrix.bfloat16(), 3, 1e-7).float()
+    rough = orthogonalise(matrix.bfloat16(), three, 1e-7).float()
     assert (rough - alone).norm() / alone.norm() < 0.03
 
 
@@ -232,6 +232,12 @@ BY_ROLE = part(
     head=part("decoupled-sgd", lr=0.67, momentum=0.85, weight_decay=2e-6, bias_scale=1.0, unit="image"),
     whitening_epochs=None,
     whitening_schedule=part("linear", epochs=3),
+)
+BY_SHAPE = part(
+    "by-shape",
+    matrices=part("muon-polar", **muon_options(batched=True).options),
+    rest=part("adam", lr=0.01, betas=(0.7, 0.9), eps=1e-3),
+    scales=(0.5, 2.0),
 )
 AIRBENCH94 = part(
     "by-role",
@@ -302,6 +308,7 @@ def test_by_role_gives_each_role_to_its_optimizer() -> None:
     [
         muon_options(renormalise_every=3),
         BY_ROLE,
+        BY_SHAPE,
         AIRBENCH94,
         AIRBENCH94.options["filters"],
         part(
@@ -314,7 +321,7 @@ def test_by_role_gives_each_role_to_its_optimizer() -> None:
             momentum_of="steps",
         ),
     ],
-    ids=["muon", "airbench94_muon", "airbench94", "decoupled", "page"],
+    ids=["muon", "airbench94_muon", "by-shape", "airbench94", "decoupled", "page"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_going_on_from_a_saved_state_is_bit_equal(component: Component, dtype: torch.dtype, tmp_path: Any) -> None:
@@ -333,7 +340,7 @@ def test_going_on_from_a_saved_state_is_bit_equal(component: Component, dtype: t
     for p, value in zip(others, saved["weights"], strict=True):
         p.data.copy_(value)
     resumed.load_state_dict(saved["optimizer"])
-    if component.name == "by-role":
+    if component.name in ("by-role", "by-shape"):
         assert [id(group) for group in resumed.param_groups] == groups, "the engine holds on to them"
         assert [("factor" in g) for g in resumed.param_groups] == [("factor" in g) for g in optimizer.param_groups]
     before = copy.deepcopy([p.data for p in weights])
@@ -392,6 +399,7 @@ def test_what_mixes_weights_is_not_for_several_seeds_in_one_tensor() -> None:
         ),
         AIRBENCH94,
         BY_ROLE,
+        BY_SHAPE,
     ],
     ids=repr,
 )  # fmt: skip

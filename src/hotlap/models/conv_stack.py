@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from hotlap.models import MODELS
+from hotlap.models.layers import check_size
 from hotlap.registry import Card
 
 
@@ -66,8 +67,7 @@ def conv_stack(
             block.append((f"pool{i}", nn.MaxPool2d(pool)))
         layers.update(block if order == "activation-pool" else reversed(block))
         channels, height, width = out, (height - kernel + 1) // pool, (width - kernel + 1) // pool
-        if height < 1 or width < 1:
-            raise ValueError(f"images of {shape[1]}×{shape[2]} pixels are too small: nothing is left after conv{i}")
+        check_size(shape, height, width, f"conv{i}")
     if conv_dropout:
         layers["conv_dropout"] = nn.Dropout(conv_dropout)
     layers["flatten"] = nn.Flatten()

@@ -49,6 +49,45 @@ def activation(component: Component) -> nn.Module:
     return ACTIVATIONS[component.name](**component.options)
 
 
+class CenterCrop(nn.Module):
+    """The central square of each image: (N, C, H, W) to (N, C, side, side), a view.
+
+    Where an odd number of rows or columns is left out, the larger part is at the bottom or at the right.
+
+    Args:
+        side: height and width of what is kept, in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Cut the square out."""
+        top, left = ((size - self.side) // 2 for size in images.shape[2:])
+        return images[:, :, top : top + self.side, left : left + self.side]
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        return str(self.side)
+
+
+def check_size(shape: tuple[int, int, int], height: int, width: int, after: str) -> None:
+    """Refuse images of which a network's layers leave nothing.
+
+    Args:
+        shape: (C, H, W) of one image.
+        height: rows that are left.
+        width: columns that are left.
+        after: name of the layer after which so many are left.
+
+    Raises:
+        ValueError: no row or no column is left.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"images of {shape[1]}×{shape[2]} pixels are too small: nothing is left after {after}")
+
+
 class Conv3x3(nn.Conv2d):
     """A 3×3 convolution that keeps the image size, without bias, with PyTorch's default initialisation."""
 

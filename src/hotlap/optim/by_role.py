@@ -109,16 +109,11 @@ def by_role(
     own: dict[Role, Component] = {role: c for role, c in given.items() if c is not None and params.by_role[role]}
     first = tuple(role for role in ROLES if role not in own)
     plan = [(first, filters), *(((role,), component) for role, component in own.items())]
-    built = [(roles, OPTIMIZERS.build(c, params=w)) for roles, c in plan if (w := _only(params, roles))]
+    chosen = [(roles, c, params.only(p for role in roles for p in params.by_role[role])) for roles, c in plan]
+    built = [(roles, OPTIMIZERS.build(c, params=weights)) for roles, c, weights in chosen if weights]
     leader = built[0][1].param_groups[0]
     schedule = _whitening_schedule(whitening_epochs, whitening_schedule, leader) if apart else None
     return ByRole([part for _, part in built], [schedule if roles == ("whitening",) else None for roles, _ in built])
-
-
-def _only(weights: Weights, roles: tuple[Role, ...]) -> Weights:
-    by_role: dict[Role, Any] = {role: weights.by_role[role] if role in roles else [] for role in ROLES}
-    kept = {id(p) for some in by_role.values() for p in some}
-    return Weights(by_role, (p for p in weights if id(p) in kept), weights.batch_size, weights.loss_scale)
 
 
 def _whitening_schedule(epochs: float | None, component: Component | None, leader: dict[str, Any]) -> Schedule:

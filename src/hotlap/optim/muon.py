@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -15,29 +15,39 @@ from hotlap.optim.weights import Weights
 from hotlap.registry import Card
 
 DType: TypeAlias = Literal["bf16", "fp32", "auto"]
+Quintic: TypeAlias = tuple[float, float, float]
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+COEFFICIENTS: Quintic = (3.4445, -4.7750, 2.0315)
 """Of the quintic a·x + b·x³ + c·x⁵, with a slope at 0 as steep as it can be while singular values stay near 1."""
+
+POLAR_COEFFICIENTS: tuple[Quintic, ...] = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+)
+"""One quintic for each iteration, each the best for what those before it leave of singular values from 0.001 to 1."""
 
 EPS = 1e-7
 """Added to the norm of the gradient of a loss summed over the batch."""
 
 
-def orthogonalise(matrices: Tensor, steps: int, eps: float) -> Tensor:
-    """Bring all singular values near to 1, roughly 0.7 to 1.2, by Newton–Schulz iteration.
+def orthogonalise(matrices: Tensor, coefficients: Sequence[Quintic], eps: float) -> Tensor:
+    """Bring all singular values near to 1, with ``COEFFICIENTS`` roughly 0.7 to 1.2, by Newton–Schulz iteration.
 
     Args:
         matrices: (N, m, n), m ≤ n, each its own matrix; rows and columns of zeros stay zeros and change nothing else.
-        steps: iterations; singular values below about 1 % of the Frobenius norm need more than 3 to arrive.
+        coefficients: (a, b, c) of the quintic of each iteration; with ``COEFFICIENTS``, singular values below about 1 %
+            of the Frobenius norm need more than 3 to arrive.
         eps: added to the Frobenius norms.
 
     Returns:
         (N, m, n), computed in the dtype of ``matrices``.
     """
-    a, b, c = COEFFICIENTS
     norms = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True, dtype=torch.float32)
     x: Tensor = (matrices / (norms + eps)).to(matrices.dtype)
-    for _ in range(steps):
+    for a, b, c in coefficients:
         gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
@@ -51,7 +61,7 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate.
         momentum: share of the momentum buffer that is kept.
         nesterov: look one step ahead.
-        steps: Newton–Schulz iterations.
+        coefficients: (a, b, c) of the quintic of each Newton–Schulz iteration.
         renormalise_every: before the first step and every so many steps, weights are rescaled to the norm
             sqrt(out channels); 0 never does.
         batched: iterate on all weights at once, padded with zeros to one shape; the same result in fewer, larger
@@ -71,7 +81,7 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float,
         nesterov: bool,
-        steps: int,
+        coefficients: tuple[Quintic, ...],
         renormalise_every: int,
         batched: bool,
         dtype: DType,
@@ -79,13 +89,14 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         if dtype not in ("bf16", "fp32", "auto"):
             raise ValueError(f"dtype is bf16, fp32 or auto, not {dtype!r}")
-        if lr < 0 or not 0 <= momentum < 1 or steps < 1 or renormalise_every < 0:
+        if lr < 0 or not 0 <= momentum < 1 or not coefficients or renormalise_every < 0:
             raise ValueError("muon takes lr and renormalise_every of at least 0, steps of at least 1, 0 ≤ momentum < 1")
         params = list(params)
         if any(p.ndim < 2 for p in params):
             raise ValueError("muon trains only weights with two or more dimensions; use by-role for the others")
-        options = {"momentum": momentum, "nesterov": nesterov, "steps": steps, "renormalise_every": renormalise_every}
-        super().__init__(params, {"lr": lr, **options, "batched": batched, "dtype": dtype, "eps": eps, "done": 0})
+        options = {"momentum": momentum, "nesterov": nesterov, "coefficients": coefficients}
+        options |= {"renormalise_every": renormalise_every, "batched": batched, "dtype": dtype, "eps": eps}
+        super().__init__(params, {"lr": lr, **options, "done": 0})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -121,7 +132,7 @@ def _directions(sums: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         rows, columns = (max(shapes[i][axis] for i in batch) for axis in (0, 1))
         padded = sums[0].new_zeros((len(batch), rows, columns), dtype=dtype)
         torch._foreach_copy_(_unpadded(padded, batch, sums), [sums[i] for i in batch])
-        found += _unpadded(orthogonalise(padded, group["steps"], group["eps"]), batch, sums)
+        found += _unpadded(orthogonalise(padded, group["coefficients"], group["eps"]), batch, sums)
     return found
 
 
@@ -154,12 +165,48 @@ def muon(
     batched: bool,
     dtype: DType,
 ) -> Muon:
-    """Build Muon; options and errors are those of ``Muon``.
+    """Build Muon with the same quintic in each of ``steps`` iterations; options and errors are those of ``Muon``.
 
     Its steps do not depend on the size of the gradient, so a summed loss and a mean loss are alike to it; ``eps`` is
     divided by the batch size to make that exact, and multiplied by the scale of the loss.
     """
     return Muon(
-        params, lr=lr, momentum=momentum, nesterov=nesterov, steps=steps, renormalise_every=renormalise_every,
-        batched=batched, dtype=dtype, eps=EPS * params.loss_scale / params.batch_size,
+        params, lr=lr, momentum=momentum, nesterov=nesterov, coefficients=(COEFFICIENTS,) * steps,
+        renormalise_every=renormalise_every, batched=batched, dtype=dtype, eps=_eps(params),
     )  # fmt: skip
+
+
+@OPTIMIZERS.register(
+    "muon-polar",
+    Card(
+        does="As muon, but each iteration has a polynomial of its own, the best one for what those before it leave.",
+        effect="Reported: GPT-2 reaches a lower validation loss than with Muon's own polynomial.",
+        source="Amsel et al. 2025 (Polar Express).",
+    ),
+)
+def muon_polar(
+    *,
+    params: Weights,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    steps: int,
+    renormalise_every: int,
+    batched: bool,
+    dtype: DType,
+) -> Muon:
+    """Build Muon with the first ``steps`` of ``POLAR_COEFFICIENTS``, the last one again and again beyond them.
+
+    The polynomials are the source's without its safety factor, which is there for bfloat16. Options and errors are
+    those of ``Muon``, and the size of the gradient matters as little as to ``muon``.
+    """
+    more = max(0, steps - len(POLAR_COEFFICIENTS))
+    return Muon(
+        params, lr=lr, momentum=momentum, nesterov=nesterov,
+        coefficients=POLAR_COEFFICIENTS[: max(0, steps)] + POLAR_COEFFICIENTS[-1:] * more,
+        renormalise_every=renormalise_every, batched=batched, dtype=dtype, eps=_eps(params),
+    )  # fmt: skip
+
+
+def _eps(weights: Weights) -> float:
+    return EPS * weights.loss_scale / weights.batch_size

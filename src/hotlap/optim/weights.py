@@ -33,6 +33,12 @@ class Weights(list[nn.Parameter]):
         self.batch_size = batch_size
         self.loss_scale = loss_scale
 
+    def only(self, chosen: Iterable[nn.Parameter]) -> Weights:
+        """Return some of these weights, in the network's order, whatever the order in which they are given."""
+        kept = {id(p) for p in chosen}
+        by_role = {role: [p for p in some if id(p) in kept] for role, some in self.by_role.items()}
+        return Weights(by_role, (p for p in self if id(p) in kept), self.batch_size, self.loss_scale)
+
 
 def weights_of(network: nn.Module, batch_size: int, loss_scale: float = 1.0) -> Weights:
     """Gather the trainable parameters of a network; see ``Weights``.
