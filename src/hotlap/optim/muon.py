@@ -94,7 +94,7 @@ class Muon(torch.optim.Optimizer):
         params = list(params)
         if any(p.ndim < 2 for p in params):
             raise ValueError("muon trains only weights with two or more dimensions; use by-role for the others")
-        options = {"momentum": momentum, "nesterov": nesterov, "coefficients": coefficients}
+        options = {"momentum": momentum, "nesterov": nesterov, "steps": len(coefficients), "coefficients": coefficients}
         options |= {"renormalise_every": renormalise_every, "batched": batched, "dtype": dtype, "eps": eps}
         super().__init__(params, {"lr": lr, **options, "done": 0})
 
