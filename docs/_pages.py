@@ -9,9 +9,10 @@ from pathlib import Path
 
 import mkdocs_gen_files
 
-from hotlap.ladder import AnyLadder, Step, ladders, resolve
+from hotlap.ladder import AnyLadder, Step, ladders, own_records, resolve
 from hotlap.models import MODELS
 from hotlap.optim import OPTIMIZERS, SCHEDULES
+from hotlap.recipe import Recipe, diff, paths, show_value
 from hotlap.registry import Entry, Registry
 from hotlap.report.curves import changes_text
 from hotlap.report.formats import percent_with_interval, seconds_with_interval
@@ -74,6 +75,11 @@ def users_of(entry: Entry) -> Iterator[tuple[AnyLadder, Step]]:
                 yield ladder, step
 
 
+def own_records_with(entry: Entry) -> list[str]:
+    """Names of the recipes of no ladder that use a part."""
+    return [recipe.name for recipe in own_records() if f'"name": "{entry.name}"' in recipe.to_json()]
+
+
 def measured_of(rung: str, records: list[str]) -> str:
     """Write what each record of a ladder measured of a rung, with a link to the record."""
     shown = [f"[{figures(name)[rung]}](../../records/{name}.md)" for name in records if rung in figures(name)]
@@ -93,6 +99,8 @@ def part_page(kind: str, entry: Entry, records: dict[str, list[str]]) -> None:
             cells = [measured_of(name, records.get(ladder.name, [])) for name in (step.rung.name, before)]
             lines.append(f"| {link} | {step.rung.title} | {step.rung.why} | {' | '.join(cells)} |")
         lines += ["", "Accuracy: mean and 95 % interval; certified time: median. ‡ Times that do not count."]
+    if names := own_records_with(entry):
+        lines += ["", "Used by " + ", ".join(f"[{name}](../../ladders/own-records.md)" for name in names) + "."]
     lines += ["", f"::: {entry.build.__module__}.{entry.build.__name__}", ""]
     write(f"parts/{kind}/{entry.name}.md", lines)
 
@@ -113,6 +121,26 @@ def ladder_page(ladder: AnyLadder, records: list[str]) -> None:
     write(f"ladders/{ladder.name}.md", lines)
 
 
+def own_records_page() -> None:
+    lines = ["# Own records", "", "Recipes that no publication describes and no ladder leads to."]
+    shown: list[Recipe] = []
+    for recipe in own_records():
+        lines += ["", f"## {recipe.name}", "", f"`hotlap train {recipe.name}`", ""]
+        before = next((other for other in shown if other.data == recipe.data), None)
+        if before is None:
+            lines += ["| key | value |", "|---|---|"]
+            values = (
+                (path, getattr(value, "name", None) or show_value(value)) for path, value in paths(recipe).items()
+            )
+            lines += [f"| `{path}` | {value} |" for path, value in values if path != "name"]
+        else:
+            lines += [f"As `{before.name}`, but for:", "", "| key | there | here |", "|---|---|---|"]
+            changes = diff(before, recipe)
+            lines += [f"| `{c.path}` | {show_value(c.before)} | {show_value(c.after)} |" for c in changes]
+        shown.append(recipe)
+    write("ladders/own-records.md", lines)
+
+
 def record_page(folder: Path) -> None:
     text = (folder / README).read_text(encoding="utf-8")
     write(f"records/{folder.name}.md", [_TARGET.sub(rf"](files/{folder.name}-\g<file>)", text)])
@@ -131,6 +159,8 @@ def main() -> None:
     for ladder in ladders().values():
         ladder_page(ladder, records.get(ladder.name, []))
         menu.append(f"    * [{ladder.name}](ladders/{ladder.name}.md)")
+    own_records_page()
+    menu.append("    * [own records](ladders/own-records.md)")
     menu.append("* Records")
     index = ["# Records", "", "Raw runs with their evidence; every figure follows from them.", ""]
     menu.append("    * [All](records/index.md)")

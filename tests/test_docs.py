@@ -84,8 +84,11 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
-    for page in ("index.html", "tutorial/index.html", "parts/optimizers/muon/index.html", "ladders/mnist/index.html"):
-        assert (tmp_path / "site" / page).stat().st_size > 2000
+    pages = ("", "tutorial/", "parts/optimizers/muon/", "ladders/mnist/", "ladders/own-records/")
+    for page in pages:
+        assert (tmp_path / "site" / page / "index.html").stat().st_size > 2000
+    part = (tmp_path / "site" / "parts" / "models" / "lean-stack" / "index.html").read_text(encoding="utf-8")
+    assert "ladders/own-records/" in part.partition("Used by")[2][:200]
     record = (tmp_path / "site" / "records" / "mnist-ladder" / "index.html").read_text(encoding="utf-8")
     picture = re.search(r'src="(\.\./files/[^"]+\.svg)"', record)
     assert picture is not None

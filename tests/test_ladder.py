@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hotlap.errors import InputError
-from hotlap.ladder import Lineage, get_ladder, get_recipe, ladders, parse_rungs, recipes, resolve
+from hotlap.ladder import Lineage, get_ladder, get_recipe, ladders, own_records, parse_rungs, recipes, resolve
 from hotlap.recipe import diff
 
 MNIST = get_ladder("mnist")
@@ -56,6 +56,18 @@ def test_a_lineage_shows_rungs_of_other_ladders_as_they_are() -> None:
     published = [step.rung.published.time_s for step in steps]
     assert published == sorted(published, reverse=True), "each is faster than the one before, on its own hardware"
     assert parse_rungs("94-muon,0..1", lineage) == (0, 1, 12)
+
+
+def test_own_records_are_recipes_like_others() -> None:
+    rungs = [step.recipe for ladder in ladders().values() for step in resolve(ladder)]
+    assert own_records()
+    for recipe in own_records():
+        assert get_recipe(recipe.name) == recipes()[recipe.name] == recipe
+        assert type(recipe).from_json(recipe.to_json()) == recipe
+        assert recipe.target is not None
+        assert recipe.stop_at is None, "a record's schedule is fixed"
+        assert recipe.name not in {rung.name for rung in rungs}
+    assert len({recipe.digest for recipe in own_records()}) == len(own_records())
 
 
 def test_bad_ladders_are_refused() -> None:

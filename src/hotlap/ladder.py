@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
@@ -143,15 +143,23 @@ def resolve(ladder: AnyLadder) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def _listed(name: str) -> Iterator[Any]:
+    """Everything that the modules of ``hotlap.ladders`` list under a name, module by module."""
+    package = importlib.import_module("hotlap.ladders")
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+        yield from getattr(importlib.import_module(f"hotlap.ladders.{module}"), name, ())
+
+
 @cache
 def ladders() -> Mapping[str, AnyLadder]:
     """Every ladder by name: each module of ``hotlap.ladders`` lists its own in ``LADDERS``."""
-    package = importlib.import_module("hotlap.ladders")
-    found: dict[str, AnyLadder] = {}
-    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
-        for ladder in importlib.import_module(f"hotlap.ladders.{module}").LADDERS:
-            found[ladder.name] = ladder
-    return MappingProxyType(found)
+    return MappingProxyType({ladder.name: ladder for ladder in _listed("LADDERS")})
+
+
+@cache
+def own_records() -> tuple[Recipe, ...]:
+    """Finished recipes that are no rung of a ladder: each module of ``hotlap.ladders`` lists its own in ``RECIPES``."""
+    return tuple(_listed("RECIPES"))
 
 
 def get_ladder(name: str) -> AnyLadder:
@@ -167,8 +175,9 @@ def get_ladder(name: str) -> AnyLadder:
 
 @cache
 def recipes() -> Mapping[str, Recipe]:
-    """Every recipe of every ladder, by name."""
-    return MappingProxyType({s.recipe.name: s.recipe for ladder in ladders().values() for s in resolve(ladder)})
+    """Every recipe by name: those of every ladder, then own records."""
+    rungs = (step.recipe for ladder in ladders().values() for step in resolve(ladder))
+    return MappingProxyType({recipe.name: recipe for recipe in (*rungs, *own_records())})
 
 
 def get_recipe(name: str) -> Recipe:

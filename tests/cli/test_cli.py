@@ -197,6 +197,11 @@ def test_list(hotlap) -> None:  # type: ignore[no-untyped-def]
     assert "mnist/8-final (= mnist)" in hotlap("list").out
     ladders = hotlap("list", "--json").json
     assert len(next(lad for lad in ladders if lad["ladder"] == "mnist")["recipes"]) == 9
+    [own] = [lad for lad in ladders if lad["ladder"] is None]
+    assert own["title"] == "own records"
+    assert {"mnist/record", "mnist/record-plain"} <= {recipe["recipe"] for recipe in own["recipes"]}
+    assert "mnist/record" in hotlap("list").out.partition("own records")[2]
+    assert "CenterCrop" in hotlap("show", "mnist/record").out
 
 
 def test_ladder_measures_resumes_and_records(hotlap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,55 @@
+"""Own records: finished recipes that no publication describes and no ladder leads to."""
+
+from __future__ import annotations
+
+from hotlap.recipe import EngineOptions, Evaluation, Feed, Recipe, part
+
+# Without a mean the background stays exactly 0, which arithmetic that skips zeros makes use of.
+MNIST = Recipe(
+    name="mnist/record",
+    target=0.99,
+    data=part("mnist"),
+    feed=Feed(loading="device", shuffle="every-epoch", drop_last=False, mean=(0.0,), std=(0.3081,)),
+    augment=(part("translate", max_px=1),),
+    model=part(
+        "lean-stack",
+        crop=22,
+        widths=(16, 32),
+        kernels=(3, 3),
+        padding=(0, 0),
+        pools=(2, 2),
+        pooling="max",
+        order="pool-activation",
+        hidden=(96,),
+    ),
+    label_smoothing=0.05,
+    optimizer=part(
+        "by-shape",
+        matrices=part(
+            "muon-polar",
+            lr=0.18,
+            momentum=0.7,
+            nesterov=True,
+            steps=3,
+            renormalise_every=0,
+            batched=False,
+            dtype="fp32",
+        ),
+        rest=part("adam", lr=0.01, betas=(0.7, 0.9), eps=1e-8),
+        scales=(0.444, 1.0, 0.667),
+    ),
+    schedule=part("one-cycle", warmup=0.07, shape="linear", start_factor=0.04, end_factor=0.02),
+    batch_size=144,
+    epochs=0.31,
+    evaluation=Evaluation(
+        batch_size=1000,
+        augmentation=part("selective", of=part("shifts", pixels=1), share=0.1),
+    ),
+    engine=EngineOptions(memory_format="channels_last"),
+)
+
+MNIST_PLAIN = MNIST.with_changes(
+    {"evaluation.augmentation": None, "batch_size": 160, "epochs": 0.42}, name="mnist/record-plain"
+)
+
+RECIPES = (MNIST, MNIST_PLAIN)
