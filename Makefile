@@ -48,7 +48,8 @@ $(VENV)/python.done:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/run.done: $(VENV)/python.done pyproject.toml constraints.txt
+# The kernels are compiled here where there is a C++ compiler, and again when their sources change.
+$(VENV)/run.done: $(VENV)/python.done pyproject.toml setup.py constraints.txt $(wildcard src/hotlap/native/kernels/*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 

@@ -19,6 +19,7 @@ LAYERS = [
     {"result", "registry"},
     {"stats"},
     {"store", "report", "ladder", "ladders", "datasets", "models", "techniques", "optim", "trackers"},
+    {"native"},
     {"engine"},
     {"bench"},
     {"tune"},

@@ -13,7 +13,7 @@ from hotlap.bench.executors.choice import batched_or, choose_executor
 from hotlap.bench.session import Session, resolve_recipe
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
-from hotlap.result import Run, RunPairs, RunSet
+from hotlap.result import Backend, Run, RunPairs, RunSet
 from hotlap.store import Store
 from hotlap.trackers import Tracker, log_run
 
@@ -26,6 +26,7 @@ def train(
     data: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    backend: Backend = "auto",
     store: bool | Path | Store = False,
     trackers: Sequence[Tracker] = (),
 ) -> Run:
@@ -39,6 +40,7 @@ def train(
         data: another data set: a known name, a folder of images, a saved Hugging Face set or an ``.npz`` file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: threads of one operation; None leaves torch's choice.
+        backend: ``torch``; ``native``, compiled kernels for small networks on a CPU; ``auto`` for them where they can.
         store: True stores the run in the default store, a path or a Store in that one.
         trackers: told of the run when it has ended (``hotlap.trackers``); they are not closed.
 
@@ -53,7 +55,7 @@ def train(
 
     resolved = _resolve(recipe, changes, data)
     with _opened(store) as opened:
-        run_ = Session(device=device, threads=threads, store=opened).run(resolved, seed)
+        run_ = Session(device=device, threads=threads, backend=backend, store=opened).run(resolved, seed)
     _log(run_, trackers)
     if run_.status == "failed":
         raise DivergenceError(run_.error or "the run failed")
@@ -71,6 +73,7 @@ def run(
     jobs: int = 1,
     gpus: str | None = None,
     batch_seeds: int | None = None,
+    backend: Backend = "auto",
     store: bool | Path | Store = False,
     trackers: Sequence[Tracker] = (),
 ) -> RunSet:
@@ -86,6 +89,7 @@ def run(
         jobs: seeds at once, each in a process of its own; above 1 times do not count.
         gpus: ``all`` or numbers such as ``0,2``: a seed at a time on each of these CUDA GPUs; times do not count.
         batch_seeds: seeds in one program; then times do not count.
+        backend: as for ``train``; ``torch`` with ``batch_seeds``.
         store: as for ``train``.
         trackers: as for ``train``.
 
@@ -101,7 +105,12 @@ def run(
     resolved = resolve_recipe(recipe, changes=changes, data=data)
     where_to = choose_executor(kind=None, jobs=jobs, address=None, threads=threads, device=device, gpus=gpus)
     with _opened(store) as opened:
-        session = Session(device=device if where_to is None else "auto", threads=threads, store=opened)
+        session = Session(
+            device=device if where_to is None else "auto",
+            threads=threads,
+            backend=backend if batch_seeds is None else "torch",
+            store=opened,
+        )
         work = [Job(resolved, seed) for seed in chosen]
         runs = []
         for run_ in session.run_all(work, batched_or(where_to, batch_seeds, session.train_batch)):
@@ -121,6 +130,7 @@ def compare(
     data: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    backend: Backend = "auto",
     store: bool | Path | Store = False,
 ) -> RunPairs:
     """Train two recipes in turn (A B B A …), both with the same seeds, and compare them.
@@ -135,6 +145,7 @@ def compare(
         data: as for ``train``, for both.
         device: as for ``train``.
         threads: as for ``train``.
+        backend: one for both; ``auto`` is ``native`` where both can.
         store: as for ``train``.
 
     Returns:
@@ -156,7 +167,7 @@ def compare(
         raise InputError(f"until is an error rate between 0 and 1, not {until}", "for example until=0.05")
     with _opened(store) as opened:
         measured = CompareRun(
-            session=Session(device=device, threads=threads, store=opened),
+            session=Session(device=device, threads=threads, backend=backend, store=opened),
             a=baseline,
             b=candidate,
             seeds=chosen,

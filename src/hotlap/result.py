@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from hotlap.errors import InputError, unknown_name
 from hotlap.recipe import Recipe
@@ -35,6 +35,9 @@ POLICIES: Mapping[str, tuple[str, ...]] = {
 """Phases that count, by timing policy. certified is ours; the others are the conventions of published systems."""
 
 CERTIFIED = "certified"
+
+Backend: TypeAlias = Literal["auto", "torch", "native"]
+"""What trains: PyTorch, the compiled kernels, or whichever of them is the faster that can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

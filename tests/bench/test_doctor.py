@@ -15,7 +15,19 @@ from hotlap.bench import doctor
 from hotlap.bench.doctor import Finding, Noise, examine, measure, spread
 
 NAMES = {
-    *("processor", "memory", "threads", "GPU", "torch", "versions", "compiler", "data sets", "cache", "run store"),
+    *(
+        "processor",
+        "memory",
+        "threads",
+        "GPU",
+        "torch",
+        "versions",
+        "compiler",
+        "kernels",
+        "data sets",
+        "cache",
+        "run store",
+    ),
 }
 
 

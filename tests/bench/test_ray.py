@@ -126,7 +126,7 @@ def test_nodes_killed_and_added_in_mid_study_lose_nothing(
 
 
 def test_workers_that_are_always_lost_end_the_study(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def vanish(recipe: dict[str, Any], seed: int, device: str, threads: int) -> dict[str, Any]:
+    def vanish(recipe: dict[str, Any], seed: int, backend: str, device: str, threads: int) -> dict[str, Any]:
         os._exit(1)
 
     monkeypatch.setattr(ray, "_train", vanish)
@@ -136,7 +136,7 @@ def test_workers_that_are_always_lost_end_the_study(cluster: Any, monkeypatch: p
 
 
 def test_errors_of_a_worker_come_as_they_were(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(recipe: dict[str, Any], seed: int, device: str, threads: int) -> dict[str, Any]:
+    def refuse(recipe: dict[str, Any], seed: int, backend: str, device: str, threads: int) -> dict[str, Any]:
         if seed == 0:
             raise DataError("no such folder", "copy it to every node")
         raise LookupError("a bug")
@@ -153,7 +153,7 @@ def test_errors_of_a_worker_come_as_they_were(cluster: Any, monkeypatch: pytest.
 def test_leaving_early_ends_the_workers(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     document = make_run(seed=1).to_dict()
 
-    def tarry(recipe: dict[str, Any], seed: int, device: str, threads: int) -> dict[str, Any]:
+    def tarry(recipe: dict[str, Any], seed: int, backend: str, device: str, threads: int) -> dict[str, Any]:
         if seed != 1:
             time.sleep(600)
         return document

@@ -194,7 +194,7 @@ def test_a_session_fetches_before_it_times(monkeypatch: pytest.MonkeyPatch) -> N
     session.run(tiny(), 0)
     session.run(tiny(batch_size=32), 0)
     assert calls == [None, "timed", "timed"]
-    assert SYNTHETIC in session._digests
+    assert SYNTHETIC in session._data
 
 
 def test_many_seeds_at_once_in_python() -> None:

@@ -13,19 +13,29 @@ from hotlap.engine.devices import use_threads
 from hotlap.engine.loop import train_once
 from hotlap.errors import DataError, InputError
 from hotlap.recipe import Recipe
-from hotlap.result import Run
+from hotlap.result import Backend, Run
 from tiny import tiny
 
 CPU = torch.device("cpu")
+BACKEND: Backend = "torch"
 
 
 def load_of(recipe: Recipe) -> Callable[[], ImageData]:
     return lambda: datasets.load(recipe.data.name, **recipe.data.options)
 
 
+@pytest.fixture(autouse=True, params=["torch", "auto"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the loop promises holds for both backends; ``auto`` is the compiled kernels where they are and can."""
+    monkeypatch.setattr("test_loop.BACKEND", request.param)
+    return str(request.param)
+
+
 def go(seed: int = 0, clock: Clock | None = None, log_accuracy: bool = False, **changes: Any) -> Run:
     recipe = tiny(**changes)
-    return train_once(recipe, load_of(recipe), seed, device=CPU, clock=clock, log_accuracy=log_accuracy)
+    return train_once(
+        recipe, load_of(recipe), seed, device=CPU, clock=clock, log_accuracy=log_accuracy, backend=BACKEND
+    )
 
 
 def weights(run: Run) -> torch.Tensor:
@@ -115,10 +125,12 @@ def test_the_last_partial_batch_is_kept_or_dropped() -> None:
 
 def test_warm_up_leaves_no_trace() -> None:
     """What is trained equals a network initialised from the stream and trained without any warm-up."""
-    import hotlap.engine.loop as loop
+    from hotlap.engine.native_trainer import NativeTrainer
+    from hotlap.engine.torch_trainer import TorchTrainer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "warm_up", lambda *args: None)
+        for trainer in (TorchTrainer, NativeTrainer):
+            patch.setattr(trainer, "warm_up", lambda *args: None)
         cold = go(3)
     assert torch.equal(weights(go(3)), weights(cold))
 
@@ -148,6 +160,7 @@ def test_failing_compilation_names_the_way_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(program, "forward_of", lambda network, recipe: broken)
     with pytest.raises(InputError, match=r"torch\.compile does not work here: .* → go without it: --no-compile"):
         go(engine__compile=True)
+    monkeypatch.setattr("test_loop.BACKEND", "torch")
     with pytest.raises(InvalidCxxCompiler):
         go()
 

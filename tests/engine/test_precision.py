@@ -76,9 +76,9 @@ def test_float16_trains_where_it_is_forced(monkeypatch: pytest.MonkeyPatch) -> N
         return datasets.load("synthetic", **tiny().data.options)
 
     recipe = tiny(optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0})
-    half = train_once(recipe, load, 0, device=CPU)
+    half = train_once(recipe, load, 0, device=CPU, backend="torch")
     monkeypatch.undo()
-    full = train_once(recipe, load, 0, device=CPU)
+    full = train_once(recipe, load, 0, device=CPU, backend="torch")
     assert half.precision == "fp16"
     assert {p.dtype for p in half.module.parameters()} == {torch.float16}
     assert half.loss_by_epoch[0] == pytest.approx(full.loss_by_epoch[0], rel=0.02)

@@ -312,7 +312,7 @@ def test_the_proxy_learns_what_the_plain_one_does(monkeypatch: pytest.MonkeyPatc
         first.append({name: tensor.clone() for name, tensor in made[0].state_dict()["network"].items()})
         return made[0]
 
-    monkeypatch.setattr("hotlap.engine.loop.Selecting", kept)
+    monkeypatch.setattr("hotlap.engine.torch_trainer.Selecting", kept)
     recipe = narrowed(get_recipe("cifar10-airbench/96-faster"), 8, 16)
     read = compare(recipe, cut(cifar10, 51), Case(batch=16, per_epoch=3, count=10, narrower=8)).read
     assert read.proxy is not None

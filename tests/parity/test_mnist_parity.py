@@ -42,7 +42,7 @@ def test_the_first_losses_equal_those_of_a_plain_reading(rung: int, mnist: Image
     streams = Streams.of(seed)
     observer = _Losses()
     with pytest.raises(_EnoughError):
-        train_once(recipe, lambda: mnist, seed, device=torch.device("cpu"), observer=observer)
+        train_once(recipe, lambda: mnist, seed, device=torch.device("cpu"), observer=observer, backend="torch")
     with isolated(torch.device("cpu")):
         plain = losses(
             rung, mnist.x_train, mnist.y_train, init=streams.init, order=streams.order, noise=streams.noise, count=STEPS

@@ -69,7 +69,7 @@ def test_the_first_losses_equal_those_of_a_plain_reading(
     recipe = get_recipe(name) if gain == 1 else at_a_tenth(name)
     observer = _Losses(count)
     with pytest.raises(_EnoughError):
-        train_once(recipe, lambda: mnist, 8, device=torch.device("cpu"), observer=observer)
+        train_once(recipe, lambda: mnist, 8, device=torch.device("cpu"), observer=observer, backend="torch")
     _, losses = read(name, mnist, 8, total=TOTAL[name], gain=gain, count=count)
     assert len(losses) == count
     assert observer.seen == pytest.approx(losses, rel=rel)
@@ -81,7 +81,7 @@ def test_the_first_losses_equal_those_of_a_plain_reading(
 def test_accuracy_is_measured_as_in_a_plain_reading(name: str, mnist: ImageData) -> None:
     data = replace(mnist, x_test=mnist.x_test[:2000], y_test=mnist.y_test[:2000])
     recipe = get_recipe(name).with_changes({"epochs": STEPS * BATCH[name] / len(data.x_train)})
-    run = train_once(recipe, lambda: data, 7, device=torch.device("cpu"))
+    run = train_once(recipe, lambda: data, 7, device=torch.device("cpu"), backend="torch")
     model = plain.network()
     for own, trained in zip(model.parameters(), run.module.parameters(), strict=True):
         own.data.copy_(trained.data)

@@ -10,7 +10,6 @@ from factories import make_environment, make_run
 from hotlap.bench.executors import Job
 from hotlap.bench.executors.pull import JobSource
 from hotlap.bench.session import Session
-from hotlap.engine.loop import BACKEND
 from hotlap.recipe import Recipe, part
 from hotlap.result import Run
 from hotlap.store import Store
@@ -48,7 +47,7 @@ class FormulaSession(Session):
             seed=seed,
             accuracy=accuracy,
             data_digest=self.fetch(recipe),
-            backend=BACKEND,
+            backend=self.backend_of(recipe),
             environment=make_environment(),
         )
 

@@ -45,6 +45,7 @@ class CompareRun:
         """
         self.session.fetch(self.a)
         self.session.fetch(self.b)
+        self.session.use_one_backend([self.a, self.b])
         start = self.now()
         for number, seed in enumerate(self.seeds):
             expected = (self.now() - start) * (number + 1) / max(number, 1)

@@ -130,6 +130,7 @@ def examine(*, seconds: float = SECONDS, store: Path | None = None) -> Report:
         "torch": _torch,
         "versions": _versions,
         "compiler": _compiler,
+        "kernels": _kernels,
         "data sets": _data_sets,
         "cache": lambda: _disk("cache", cache_dir()),
         "run store": lambda: _disk("run store", store or default_path()),
@@ -270,6 +271,15 @@ def _compiler() -> Finding:
         )
     done = subprocess.run((where, "--version"), capture_output=True, text=True, timeout=10, check=True)
     return Finding("compiler", f"{where}: {(done.stdout.splitlines() or ['version unknown'])[0]}")
+
+
+def _kernels() -> Finding | str:
+    from hotlap.native.library import chosen_instruction_set, instruction_sets, missing
+
+    if reason := missing():
+        advice = "install g++ or clang, then reinstall hotlap: small networks train several times faster"
+        return Finding("kernels", f"none: {reason}", ok=False, advice=advice)
+    return f"{chosen_instruction_set()} (of {', '.join(instruction_sets())})"
 
 
 def _data_sets() -> str:

@@ -6,21 +6,31 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from hotlap import datasets
 from hotlap.bench.executors import Executor, Job
 from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.own_data import data_component, options_written
 from hotlap.datasets.base import Progress
+from hotlap.engine.backends import choose_backend
 from hotlap.engine.checkpoint import Checkpoint
 from hotlap.engine.devices import choose_device, use_threads
-from hotlap.engine.loop import BACKEND, Observer, train_seeds
+from hotlap.engine.loop import Observer, train_seeds
+from hotlap.engine.network import image_shape
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.recipe import Component, Recipe
-from hotlap.result import TIMING_RULES, Run
+from hotlap.result import TIMING_RULES, Backend, Run
 from hotlap.store import Store
+
+
+class _Facts(NamedTuple):
+    """What is known of a data set once it has been loaded; shape is (C, H, W) of an image."""
+
+    digest: str
+    shape: tuple[int, int, int]
+    classes: int
 
 
 class Session:
@@ -34,6 +44,7 @@ class Session:
         download: follows the download of a data set.
         timing_valid: False when the machine is known to be shared.
         log_accuracy: measure test accuracy after every epoch, outside of the time that counts.
+        backend: ``torch``, ``native`` for the compiled kernels, or ``auto`` for the faster of those that can.
         resume: go on with interrupted runs from their last checkpoint; long runs with a store write them beside it.
 
     Raises:
@@ -51,6 +62,7 @@ class Session:
         timing_valid: bool = True,
         log_accuracy: bool = False,
         resume: bool = False,
+        backend: Backend = "auto",
     ) -> None:
         self.device = choose_device(device)
         self.threads = threads
@@ -60,7 +72,8 @@ class Session:
         self._timing_valid = timing_valid
         self._log_accuracy = log_accuracy
         self._resume = resume
-        self._digests: dict[Component, str] = {}
+        self.backend = backend
+        self._data: dict[Component, _Facts] = {}
 
     def fetch(self, recipe: Recipe) -> str:
         """Make sure that the recipe's data set is on this machine, so that ``load`` times the disk and not a network.
@@ -71,11 +84,32 @@ class Session:
         Raises:
             DataError: it cannot be had.
         """
-        if recipe.data not in self._digests:
+        return self._facts(recipe).digest
+
+    def _facts(self, recipe: Recipe) -> _Facts:
+        if recipe.data not in self._data:
             with options_written("--set data.KEY=VALUE"):
                 data = datasets.load(recipe.data.name, progress=self._download, **recipe.data.options)
-            self._digests[recipe.data] = data.digest
-        return self._digests[recipe.data]
+            self._data[recipe.data] = _Facts(data.digest, image_shape(data), data.classes)
+        return self._data[recipe.data]
+
+    def backend_of(self, recipe: Recipe) -> Literal["torch", "native"]:
+        """Return which backend a single run of the recipe is trained by.
+
+        Raises:
+            HotlapError: the recipe and its data do not go together, or not with the asked backend.
+        """
+        data = self._facts(recipe)
+        return choose_backend(self.backend, recipe, data.shape, data.classes, self.device)
+
+    def use_one_backend(self, recipes: Iterable[Recipe]) -> None:
+        """Settle on one backend, so that times compare recipes and nothing else: PyTorch unless all can do without.
+
+        Raises:
+            HotlapError: as ``backend_of``.
+        """
+        if self.backend == "auto":
+            self.backend = "native" if all(self.backend_of(recipe) == "native" for recipe in recipes) else "torch"
 
     def train(self, recipe: Recipe, seed: int) -> Run:
         """Train once, without storing the run.
@@ -102,6 +136,7 @@ class Session:
                 timing_valid=self._timing_valid,
                 log_accuracy=self._log_accuracy,
                 checkpoint=self._checkpoint(recipe, seeds[0]) if len(seeds) == 1 else None,
+                backend=self.backend,
             )
 
     def _checkpoint(self, recipe: Recipe, seed: int) -> Checkpoint | None:
@@ -116,6 +151,7 @@ class Session:
             "data set": self.fetch(recipe),
             "kind of device": self.device.type,
             "version of torch": torch.__version__,
+            "backend": self.backend_of(recipe),
         }
         path = self.store.path.parent / "checkpoints" / f"{recipe.digest[:16]}-seed{seed}.safetensors"
         return Checkpoint(path, identity, resume=self._resume)
@@ -147,7 +183,7 @@ class Session:
         for job in jobs:
             if job is not None:
                 self.fetch(job.recipe)
-            yield job
+            yield job if job is None else replace(job, backend=self.backend)
 
     def _stored(self, run: Run) -> Run:
         if self.store is not None:
@@ -169,7 +205,7 @@ class Session:
         """
         if self.store is None:
             return {}
-        data_digest = self.fetch(recipe)
+        data_digest, backend = self.fetch(recipe), self.backend_of(recipe)
         from hotlap.engine.environment import capture
 
         with use_threads(self.threads):
@@ -178,7 +214,7 @@ class Session:
         def alike(run: Run) -> bool:
             there = run.environment
             same_machine = (there.cpu, there.gpu, there.threads) == (here.cpu, here.gpu, here.threads)
-            same_software = (run.backend, there.torch, run.timing_rules) == (BACKEND, here.torch, TIMING_RULES)
+            same_software = (run.backend, there.torch, run.timing_rules) == (backend, here.torch, TIMING_RULES)
             return same_machine and same_software and run.data_digest == data_digest
 
         found: dict[int, Run] = {}

@@ -29,6 +29,7 @@ def certify(
     ] = None,
     set_: options.Set = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     threads: options.Threads = None,
     jobs: options.Jobs = 1,
     executor: options.ExecutorName = None,
@@ -77,6 +78,7 @@ def certify(
             observer=progress,
             download=progress,
             timing_valid=not shared,
+            backend=backend,
         )
         timed = where_to is None and not shared
         found = session.finished(resolved, timed=timed) if address is None else {}

@@ -35,6 +35,7 @@ def compare(
     ] = None,
     set_: options.Set = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     threads: options.Threads = None,
     shared: options.Shared = False,
     store: options.StorePath = None,
@@ -71,6 +72,7 @@ def compare(
         session = Session(
             device=device,
             threads=threads,
+            backend=backend,
             store=opened,
             observer=progress,
             download=progress,

@@ -36,6 +36,7 @@ def ladder(
     ] = None,
     set_: options.Set = None,
     device: options.Device = "auto",
+    backend: options.Backend = "torch",
     threads: options.Threads = None,
     compile_: options.Compile = None,
     precision: options.Precision = None,
@@ -64,6 +65,7 @@ def ladder(
         session = Session(
             device=device,
             threads=threads,
+            backend=backend,
             store=opened,
             observer=progress,
             download=progress,

@@ -27,6 +27,10 @@ Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads o
 Compile = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Compile the network, or not; else as the recipe says.")
 ]
+Backend = Annotated[
+    Literal["auto", "torch", "native"],
+    typer.Option("--backend", help="torch, native (compiled kernels for small networks on a CPU), or auto."),
+]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="fp32, bf16, fp16 or auto; else as the recipe says.")
 ]

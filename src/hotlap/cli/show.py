@@ -28,7 +28,9 @@ def show(
     from hotlap import datasets
     from hotlap.bench.own_data import options_written
     from hotlap.bench.session import resolve_recipe
+    from hotlap.engine.backends import outside_family
     from hotlap.engine.inspect import inspect_recipe
+    from hotlap.native.library import missing
     from hotlap.recipe import diff as diff_of
 
     resolved = resolve_recipe(recipe, changes=options.changes(set_), data=data)
@@ -45,13 +47,16 @@ def show(
         info = datasets.info(resolved.data.name, **resolved.data.options)
     shape = (info.channels, *info.size)
     facts = inspect_recipe(resolved, shape, info.classes, train_images=info.train, test_images=info.test)
+    reason = outside_family(resolved, shape, info.classes)
     if json:
         document = {"recipe": resolved.to_dict(), "digest": resolved.digest, "network": facts.to_dict()}
+        document["native"] = {"in_family": reason is None, "reason": reason, "missing": missing()}
         if step is not None:
             document["rung"] = _rung_json(step)
         print_json(document)
     else:
         _print(stdout(), resolved, facts, shape, step)
+        stdout().print(_backend(reason, missing()), soft_wrap=True, markup=False)
 
 
 def flop_text(flop: float) -> str:
@@ -153,6 +158,14 @@ def _print(
         f"{'at most ' if facts.bound else ''}{flop_text(facts.recipe_flop)}.",
         soft_wrap=True,
     )
+
+
+def _backend(outside: str | None, missing: str | None) -> str:
+    if outside is not None:
+        return f"Trained by PyTorch; the compiled kernels cannot: {outside}."
+    if missing is not None:
+        return f"Trained by PyTorch, though the compiled kernels could: {missing}."
+    return "Trained on a CPU by the compiled kernels (--backend torch for PyTorch)."
 
 
 def _by(shape: tuple[int, ...]) -> str:

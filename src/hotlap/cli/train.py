@@ -26,6 +26,7 @@ def train(
     data: options.Data = None,
     target: Annotated[float | None, typer.Option("--target", help="Accuracy to reach, e.g. 0.99.")] = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     threads: options.Threads = None,
     jobs: options.Jobs = 1,
     executor: options.ExecutorName = None,
@@ -88,6 +89,8 @@ def train(
             timing_valid=not shared,
             log_accuracy=log_accuracy,
             resume=resume,
+            # Several seeds in one program are PyTorch's.
+            backend=backend if batch_seeds is None else "torch",
         )
         work = [Job(resolved, seed) for seed in chosen]
         try:

@@ -76,6 +76,7 @@ def tune(
     set_: options.Set = None,
     data: options.Data = None,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     threads: options.Threads = None,
     store: options.StorePath = None,
     json: options.Json = False,
@@ -122,6 +123,8 @@ def tune(
             observer=progress,
             download=progress,
             timing_valid=False,
+            # Several seeds in one program are PyTorch's.
+            backend=backend if batch_seeds is None else "torch",
         )
         executor_ = batched_or(where_to, batch_seeds, session.train_batch)
         try:

@@ -73,12 +73,21 @@ def make_feed(recipe: Recipe, data: ImageData, streams: Sequence[Streams], devic
         InputError: fewer training images than one batch while the last partial batch is dropped, or augmentation
             asked of the per-image feed.
     """
+    check_batch(recipe, data)
+    return (_PerImageFeed if recipe.feed.loading == "per-image" else _DeviceFeed)(recipe, data, streams, device)
+
+
+def check_batch(recipe: Recipe, data: ImageData) -> None:
+    """Refuse data that does not fill a batch.
+
+    Raises:
+        InputError: fewer training images than one batch while the last partial batch is dropped.
+    """
     if recipe.feed.drop_last and len(data.x_train) < recipe.batch_size:
         raise InputError(
             f"{data.name} has {len(data.x_train)} training images, less than one batch of {recipe.batch_size}",
             "--set feed.drop_last=false, or a smaller --set batch_size=…",
         )
-    return (_PerImageFeed if recipe.feed.loading == "per-image" else _DeviceFeed)(recipe, data, streams, device)
 
 
 def normalisation(recipe: Recipe, data: ImageData) -> tuple[tuple[float, ...], tuple[float, ...]]:

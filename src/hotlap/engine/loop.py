@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,26 +12,17 @@ from torch import Tensor
 
 from hotlap.datasets import ImageData
 from hotlap.engine.allocator import give_back_memory, keeping_memory
-from hotlap.engine.averages import averaging_of
+from hotlap.engine.backends import make_trainer
 from hotlap.engine.checkpoint import Checkpoint, Generators, Stateful
 from hotlap.engine.clock import Clock
 from hotlap.engine.contention import Contention, is_contended
 from hotlap.engine.devices import synchroniser
 from hotlap.engine.environment import capture
-from hotlap.engine.evaluate import evaluate
-from hotlap.engine.feed import first_images, make_feed
 from hotlap.engine.loss_watch import LossWatch
-from hotlap.engine.network import image_shape
-from hotlap.engine.precision import context, remark_on
-from hotlap.engine.program import Program
-from hotlap.engine.seeding import Streams, isolated
-from hotlap.engine.selecting import Selecting
-from hotlap.engine.updates import Updates
-from hotlap.engine.warmup import warm_up
+from hotlap.engine.precision import remark_on
+from hotlap.engine.seeding import isolated
 from hotlap.recipe import Recipe
-from hotlap.result import Run
-
-BACKEND = "torch"
+from hotlap.result import Backend, Run
 
 
 class Observer(Protocol):
@@ -97,6 +87,7 @@ def train_seeds(
     timing_valid: bool = True,
     log_accuracy: bool = False,
     checkpoint: Checkpoint | None = None,
+    backend: Backend = "auto",
 ) -> list[Run]:
     """Train a network from scratch for each seed, all in one program, and measure them.
 
@@ -112,20 +103,20 @@ def train_seeds(
         log_accuracy: measure test accuracy after every epoch, outside of the time that counts.
         checkpoint: where long runs are kept from epoch to epoch, and may be resumed from; the time of a resumed run
             does not count.
+        backend: ``torch``, ``native`` for the compiled kernels, or ``auto`` for the faster of those that can.
 
     Returns:
         A run for each seed, in order, with its trained module; with status ``failed`` where the loss stopped being a
         finite number.
 
     Raises:
-        HotlapError: recipe and data do not go together, the data cannot be loaded, or the recipe cannot train several
-            seeds in one program.
+        HotlapError: recipe and data do not go together, the data cannot be loaded, the recipe cannot train several
+            seeds in one program, or the asked backend cannot run it.
     """
     observer = observer or Silent()
     clock = clock or Clock(synchronise=synchroniser(device))
     environment = capture(device)
     others = Contention()
-    streams = [Streams.of(seed) for seed in seeds]
     losses = LossWatch(len(seeds), device)
     at = Position()
     resumed = False
@@ -135,40 +126,31 @@ def train_seeds(
     with isolated(device), keeping_memory():
         with clock.phase("load"):
             data = load()
-            shape, classes = image_shape(data), data.classes
         with clock.phase("warmup"):
-            program = Program(recipe, shape, classes, device, len(seeds))
+            trainer = make_trainer(recipe, data, seeds, device, backend)
             if may_count or recipe.engine.compile:
-                warm_up(program, recipe, len(data.x_train), device)
+                trainer.warm_up(len(data.x_train))
         with clock.phase("prepare"):
-            first = partial(first_images, recipe, data, device)
-            program.initialise(streams, first)
-            select = Selecting(recipe, program, device, streams[0], first)
-            feed = make_feed(recipe, data, streams, device)
-            updates = Updates(recipe, program.weights(recipe))
-            averaging = averaging_of(recipe, program.network)
+            trainer.prepare(data)
             digest = data.digest
-            # The feed has what it needs: letting go of the cache's memory map returns its pages.
-            del data, first
-        per_epoch = feed.steps_per_epoch
+            # The trainer has what it needs: letting go of the cache's memory map returns its pages.
+            del data
+        per_epoch = trainer.steps_per_epoch
         total = max(1, math.ceil(recipe.epochs * per_epoch - 1e-9))
         if remark := remark_on(recipe, device):
             observer.remark(remark)
         observer.begin(recipe, seeds[0], total, recipe.batch_size * len(seeds))
 
         def measure() -> None:
-            with context(program.precision, device), averaging.evaluating():
-                measured = evaluate(program, feed, recipe.evaluation)
+            measured = trainer.measure()
             at.accuracies.append((at.step / per_epoch, measured))
             observer.accuracy(at.step / per_epoch, sum(measured) / len(measured))
 
         def reached() -> bool:
             return bool(recipe.stop_at and at.accuracies and at.accuracies[-1][1][0] >= recipe.stop_at)
 
-        state: dict[str, Stateful] = {"network": program.network, "updates": updates, "averaging": averaging}
-        state |= {
-            "selection": select,
-            "feed": feed,
+        state: dict[str, Stateful] = {
+            **trainer.parts(),
             "losses": losses,
             "clock": clock,
             "noise": Generators(device),
@@ -177,21 +159,14 @@ def train_seeds(
         resumed = checkpoint is not None and checkpoint.restore(state)
         while at.step < total and not reached() and losses.some_finite:
             with clock.phase("train"):
-                for images, labels in feed.epoch():
-                    images, labels, share = select(images, labels, at.step, total, per_epoch)
-                    updates.zero_grad()
-                    with context(program.precision, device):
-                        loss = share * program.losses(images, labels)
-                    program.backward(loss)
-                    updates.step(at.step, total, per_epoch)
+                for loss in trainer.epoch(at.step, total):
                     at.step += 1
-                    averaging.update(at.step, total)
                     losses.see(loss, at.step)
                     observer.step(at.step, loss)
-                    if at.step == total or not losses.some_finite:
+                    if not losses.some_finite:
                         break
                 if at.step == total:
-                    averaging.finish()
+                    trainer.finish()
                 losses.end_epoch(at.step)
             if losses.some_finite and (recipe.stop_at or at.step == total):
                 with clock.phase("evaluate"):
@@ -206,7 +181,7 @@ def train_seeds(
                     if problem := checkpoint.save(state):
                         observer.remark(problem)
         if at.step < total:
-            averaging.finish()
+            trainer.finish()
     if checkpoint is not None:
         checkpoint.remove()
 
@@ -223,8 +198,8 @@ def train_seeds(
             steps=at.step,
             phases={phase: seconds / len(seeds) for phase, seconds in clock.phases.items()},
             device=str(device),
-            backend=BACKEND,
-            precision=program.precision,
+            backend=trainer.backend,
+            precision=trainer.precision,
             environment=environment,
             timing_valid=may_count and not resumed and not is_contended(contention, environment.cores),
             seeds_at_once=len(seeds),
@@ -233,5 +208,5 @@ def train_seeds(
             error=losses.errors[k],
             module=module,
         )
-        for k, (seed, module) in enumerate(zip(seeds, program.modules(), strict=True))
+        for k, (seed, module) in enumerate(zip(seeds, trainer.modules(), strict=True))
     ]

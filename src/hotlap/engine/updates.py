@@ -56,11 +56,17 @@ class Updates:
         """Forget all gradients."""
         self.optimizer.zero_grad()
 
+    def rates(self, done: int, total: int, per_epoch: int) -> list[float]:
+        """Set the learning rate of each group for step ``done`` (from 0) of ``total``, and return them."""
+        for group, (peak, factor) in zip(self.optimizer.param_groups, self._plan, strict=True):
+            # In order: a group's own schedule may follow that of the first.
+            group["lr"] = peak * factor(done, total, per_epoch)
+        return [group["lr"] for group in self.optimizer.param_groups]
+
     @torch.no_grad()
     def step(self, done: int, total: int, per_epoch: int) -> None:
         """Change the parameters by their gradients, as step ``done`` (from 0) of ``total``."""
-        for group, (peak, factor) in zip(self.optimizer.param_groups, self._plan, strict=True):
-            group["lr"] = peak * factor(done, total, per_epoch)
+        self.rates(done, total, per_epoch)
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:

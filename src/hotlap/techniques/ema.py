@@ -52,6 +52,11 @@ class MovingAverage:
         self._names, self._weights = list(found), list(found.values())
         self._average = _copies(self._weights) if start == 0 else []
 
+    @property
+    def begins_at_once(self) -> bool:
+        """Whether the average begins with the network as it is built, before the first step."""
+        return self._start == 0
+
     def plan(self, done: int, total: int) -> Action | None:
         """Say what ``update`` does after ``done`` of ``total`` steps; None where it does nothing.
 

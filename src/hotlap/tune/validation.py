@@ -110,14 +110,12 @@ class ValidationRuns:
         return self._by_digest[recipe.digest]
 
     def _stored(self, recipe: Recipe) -> dict[int, Run]:
-        from hotlap.engine.loop import BACKEND
-
         if self._session.store is None:
             return {}
-        data_digest = self._session.fetch(recipe)
+        data_digest, backend = self._session.fetch(recipe), self._session.backend_of(recipe)
         found: dict[int, Run] = {}
         for run in self._session.store.runs(digest=recipe.digest):
-            if (run.data_digest, run.backend) == (data_digest, BACKEND):
+            if (run.data_digest, run.backend) == (data_digest, backend):
                 found.setdefault(run.seed, run)
         return found
 

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hotlap.recipe import Recipe
-from hotlap.result import Run
+from hotlap.result import Backend, Run
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training to do. Two jobs with the same recipe digest and seed are the same work."""
+    """One training to do. Two jobs with the same recipe digest and seed are the same work.
+
+    The backend is set by the session that the job goes through.
+    """
 
     recipe: Recipe
     seed: int
+    backend: Backend = "auto"
 
     @property
     def key(self) -> tuple[str, int]:

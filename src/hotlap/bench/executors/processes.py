@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from hotlap.bench.executors import Job
 from hotlap.bench.executors.pull import JobSource
 from hotlap.errors import InputError
-from hotlap.recipe import Recipe
 from hotlap.result import Run
 
 
@@ -66,7 +65,7 @@ class ProcessExecutor:
                 while not lost and len(in_flight) < self.processes and (job := source.draw(len(in_flight))):
                     before = set(multiprocessing.active_children())
                     try:
-                        future = pool.submit(_train, job.recipe, job.seed, free[0], self.threads)
+                        future = pool.submit(_train, job, free[0], self.threads)
                     except BrokenProcessPool:
                         lost.append(job)
                     else:
@@ -109,9 +108,9 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
-def _train(recipe: Recipe, seed: int, device: str, threads: int) -> Run:
+def _train(job: Job, device: str, threads: int) -> Run:
     """Train in a worker process."""
     from hotlap.bench.session import Session
 
-    session = Session(device=device, threads=threads, timing_valid=False)
-    return replace(session.train(recipe, seed), module=None)
+    session = Session(device=device, threads=threads, timing_valid=False, backend=job.backend)
+    return replace(session.train(job.recipe, job.seed), module=None)

@@ -31,7 +31,7 @@ from hotlap.bench.executors import Job
 from hotlap.bench.executors.pull import JobSource
 from hotlap.errors import HotlapError, InputError
 from hotlap.recipe import Recipe
-from hotlap.result import Run
+from hotlap.result import Backend, Run
 
 _LOOK_S = 1.0
 """Seconds between two looks at which nodes are there, while no run finishes."""
@@ -89,7 +89,8 @@ class RayExecutor:
                     max_retries=0,
                     scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False),
                 )
-                return task.remote(job.recipe.to_dict(), job.seed, "cuda" if "GPU" in needs else "cpu", self.threads)
+                device = "cuda" if "GPU" in needs else "cpu"
+                return task.remote(job.recipe.to_dict(), job.seed, job.backend, device, self.threads)
 
             yield from self._train_all(ray, JobSource(jobs), needs, start)
 
@@ -268,9 +269,9 @@ def _check_reachable(ray: ModuleType, address: str) -> None:
         ) from None
 
 
-def _train(recipe: dict[str, Any], seed: int, device: str, threads: int) -> dict[str, Any]:
+def _train(recipe: dict[str, Any], seed: int, backend: Backend, device: str, threads: int) -> dict[str, Any]:
     """Train in a worker of the cluster, from and to plain JSON types."""
     from hotlap.bench.session import Session
 
-    session = Session(device=device, threads=threads, timing_valid=False)
+    session = Session(device=device, threads=threads, timing_valid=False, backend=backend)
     return session.train(Recipe.from_dict(recipe), seed).to_dict()

@@ -1,0 +1,1 @@
+"""Compiled kernels that train small networks on a CPU, and what they can be asked for."""

@@ -1,0 +1,90 @@
+// The plain C interface of the compiled kernels; library.py holds the same declarations for Python.
+//
+// All functions return 0 or a negative code; hl_message says what it means. Nothing is shared between networks, so that
+// several may be trained at once from several threads.
+#pragma once
+
+#include <stdint.h>
+
+#define HL_ABI 1
+#define HL_MAX_CHANNELS 16
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define HL_EXPORT __declspec(dllexport)
+#else
+#define HL_EXPORT __attribute__((visibility("default")))
+#endif
+
+enum { HL_CONV = 0, HL_LINEAR = 1 };
+enum { HL_MAX = 0, HL_AVERAGE = 1 };
+enum { HL_FROZEN = 0, HL_SGD = 1, HL_ADAM = 2, HL_MUON = 3 };
+enum { HL_BAD_ARGUMENT = -1, HL_NO_MEMORY = -2 };
+
+typedef struct {
+  int32_t kind, out, kernel, pad, pool, pool_kind, relu, relu_first;
+} hl_layer;
+
+// How one parameter is trained; a layer has two, weight and bias, in this order.
+typedef struct {
+  int32_t kind, nesterov, steps, renormalise_every;
+  float momentum, weight_decay, beta1, beta2, eps;
+  float coefficients[10][3];  // of the first Newton-Schulz steps; the last is repeated
+} hl_rule;
+
+typedef struct {
+  int32_t kind;  // 0 nothing, 1 begin, 2 blend
+  int32_t copy_back;
+  float rate;
+} hl_average;
+
+typedef struct {
+  int16_t dy, dx, mirrored, unused;
+  float weight;
+} hl_view;
+
+typedef struct hl_network hl_network;
+
+HL_EXPORT int32_t hl_abi(void);
+HL_EXPORT const char* hl_message(int32_t code);
+// Names of the instruction sets that were compiled in and that this processor has, best first, separated by spaces.
+HL_EXPORT const char* hl_instruction_sets(void);
+
+HL_EXPORT int32_t hl_create(const char* instruction_set, int32_t threads, int32_t channels, int32_t height,
+                            int32_t width, int32_t crop, int32_t classes, const hl_layer* layers,
+                            int32_t layer_count, const hl_rule* rules, const float* mean, const float* std,
+                            float smoothing, hl_network** made);
+HL_EXPORT void hl_destroy(hl_network* network);
+
+// Parameters in PyTorch's layout, one after another: weight and bias of each layer (a missing bias is zeros).
+HL_EXPORT int64_t hl_parameter_count(const hl_network* network);
+HL_EXPORT int32_t hl_set_parameters(hl_network* network, const float* values);
+HL_EXPORT int32_t hl_get_parameters(const hl_network* network, float* values);
+HL_EXPORT int32_t hl_get_gradients(const hl_network* network, float* values);
+
+// Everything that the next steps depend on, in a layout of this build and instruction set.
+HL_EXPORT int64_t hl_state_count(const hl_network* network);
+HL_EXPORT int32_t hl_get_state(const hl_network* network, float* values, int64_t* steps);
+HL_EXPORT int32_t hl_set_state(hl_network* network, const float* values, int64_t steps);
+
+// Optimizer steps: step s trains on images order[starts[s] .. starts[s + 1]), each moved as moves says.
+HL_EXPORT int32_t hl_train(hl_network* network, const uint8_t* images, const int32_t* labels, const int64_t* order,
+                           const int16_t* moves, const int64_t* starts, const float* rates,
+                           const hl_average* average, int64_t steps, float* losses);
+// Loss and gradients of one batch; the parameters stay as they are.
+HL_EXPORT int32_t hl_gradients(hl_network* network, const uint8_t* images, const int32_t* labels,
+                               const int64_t* order, const int16_t* moves, int64_t count, float* loss);
+// Begins the average with the parameters as they are.
+HL_EXPORT int32_t hl_begin_average(hl_network* network);
+// Sets the parameters to their average where one has begun.
+HL_EXPORT int32_t hl_finish(hl_network* network);
+// Weighted sum over views of the logits of images[which], added to out where add is not zero.
+HL_EXPORT int32_t hl_logits(hl_network* network, const uint8_t* images, const int64_t* which, int64_t count,
+                            const hl_view* views, int32_t view_count, int32_t add, float* out);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,9 @@
+// Vectors of eight floats: AVX2 with FMA. Compiled with flags of its own; see setup.py.
+#define HL_LANES 8
+#define HL_SPACE avx2
+
+#include "run.h"
+
+namespace hotlap {
+const Backend kAvx2 = {"avx2", HL_LANES, avx2::train, avx2::logits, avx2::derive};
+}
