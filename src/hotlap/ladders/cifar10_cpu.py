@@ -1,0 +1,74 @@
+"""CIFAR-10 to 94 % on a CPU, where arithmetic is what costs: steps from airbench's Muon recipe to less of it."""
+
+from __future__ import annotations
+
+from hotlap.ladder import Ladder, Published, Rung, resolve
+from hotlap.ladders import cifar10_airbench
+from hotlap.recipe import part
+
+_UNPUBLISHED = Published(time_s=None, time="–", accuracy=None, accuracy_text="–")
+_OWN = "hotlap's own"
+
+(_MUON,) = (
+    step.recipe for step in resolve(cifar10_airbench.LADDERS[0]) if step.recipe.name == "cifar10-airbench/94-muon"
+)
+
+BASE = _MUON.with_changes({"engine.precision": "fp32"}, name="cifar10-cpu/94-muon")
+
+RUNGS = (
+    Rung(
+        name="94-muon",
+        title="airbench94_muon as a CPU runs it",
+        why="the fastest published method, in float32, channels last; 0.29 PFLOP",
+        source="Jordan 2024, airbench94_muon",
+        published=_UNPUBLISHED,
+        deviation="float32 instead of half precision",
+    ),
+    Rung(
+        name="low-resolution",
+        title="low resolution first",
+        change={"augment": (*BASE.augment, part("shrink", until=(0.5, 0.8), sides=(20, 24)))},
+        why="the arithmetic of a convolution falls with the area: 0.35 at 20×20 pixels and 0.52 at 24×24 of that of "
+        "32×32; the last fifth sees whole images and fits what details there are",
+        source="Progressive resizing: fast.ai 2018 and Tan and Le 2021, for ImageNet",
+        published=_UNPUBLISHED,
+    ),
+    Rung(
+        name="small-batches",
+        title="four times as many steps",
+        change={"batch_size": 500},
+        retune={"optimizer.filters.lr": 0.104, "optimizer.filters.momentum": 0.82},
+        why="large batches keep a GPU busy; on two cores 500 images cost a quarter of 2,000, and the optimizer little",
+        source=_OWN,
+        published=_UNPUBLISHED,
+    ),
+    Rung(
+        name="selective-views",
+        title="six views for the least sure quarter",
+        change={"evaluation.augmentation": part("selective", of=part("six-view", shift=1), share=0.25)},
+        why="six views of every test image are 5 % of the arithmetic of 94-muon, and a growing share of what is left",
+        source="Hiverge 2025",
+        published=_UNPUBLISHED,
+    ),
+    Rung(
+        name="fewer-epochs",
+        title="six epochs",
+        budget={
+            "epochs": 6.0,
+        },
+        why="what the smaller batches gain",
+        source=_OWN,
+        published=_UNPUBLISHED,
+    ),
+)
+
+LADDERS = (
+    Ladder(
+        name="cifar10-cpu",
+        title="CIFAR-10 to 94 % with less arithmetic, for a CPU",
+        base=BASE,
+        rungs=RUNGS,
+        policy="airbench",
+        hardware="nothing is published for a CPU",
+    ),
+)

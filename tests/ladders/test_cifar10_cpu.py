@@ -1,0 +1,28 @@
+"""The ladder for CPUs: where it starts, that every rung has less arithmetic or more accuracy to give for it."""
+
+from __future__ import annotations
+
+from hotlap.engine.inspect import inspect_recipe
+from hotlap.ladder import get_ladder, get_recipe, resolve
+from hotlap.recipe import diff
+
+STEPS = {step.rung.name: step.recipe for step in resolve(get_ladder("cifar10-cpu"))}
+
+
+def flop(name: str) -> int:
+    return inspect_recipe(STEPS[name], (3, 32, 32), 10, train_images=50_000, test_images=10_000).recipe_flop
+
+
+def test_it_starts_from_the_published_recipe_in_float32() -> None:
+    (change,) = diff(get_recipe("cifar10-airbench/94-muon"), STEPS["94-muon"])
+    assert (change.path, change.after) == ("engine.precision", "fp32")
+
+
+def test_what_the_reasons_say_of_the_arithmetic_is_so() -> None:
+    assert round(flop("94-muon") / 1e15, 2) == 0.29
+    shares = [
+        inspect_recipe(STEPS["94-muon"], (3, side, side), 10, train_images=1, test_images=1).training_flop
+        / inspect_recipe(STEPS["94-muon"], (3, 32, 32), 10, train_images=1, test_images=1).training_flop
+        for side in (20, 24)
+    ]
+    assert [round(share, 2) for share in shares] == [0.35, 0.52]
