@@ -93,10 +93,10 @@ HL_INLINE void undo_activation(const Layer& l, const float* out, float* delta, f
   }
 }
 
-// Lists, for each output channel, the gradients before pooling that are not zero, of the given places or of all.
+// Lists, for each output channel, the gradients before pooling that are not zero, of the given places or of all; fields
+// begin `shift` floats further on.
 HL_INLINE void list_gradients(const Layer& l, const float* delta, const int32_t* chosen, const int32_t* list, int count,
-                              Lists& lists) {
-  for (int c = 0; c < l.out_c; c++) lists.count[c] = 0;
+                              int32_t shift, Lists& lists) {
   for (int first = 0; first < count; first += W) {
     const int n = count - first < W ? count - first : W;
     for (int c = 0; c < l.out_c; c += W) {
@@ -109,7 +109,7 @@ HL_INLINE void list_gradients(const Layer& l, const float* delta, const int32_t*
         // Neighbours are listed apart: their fields overlap, and would wait for each other.
         const Window& at = l.window[list ? list[first + i] : l.apart[first + i]];
         values[i] = load(delta + at.out + c);
-        places[i] = l.pool == 1 ? set1i(at.field) : load(chosen + at.index + c);
+        places[i] = set1i(shift) + (l.pool == 1 ? set1i(at.field) : load(chosen + at.index + c));
       }
       transpose(values);
       transpose(places);
@@ -126,9 +126,9 @@ HL_INLINE void list_gradients(const Layer& l, const float* delta, const int32_t*
 }
 
 // The same behind average-pooling, where every place of a window has its share.
-inline void list_shares(const Layer& l, const float* delta, const int32_t* chosen, float* bias_grad, Lists& lists) {
+inline void list_shares(const Layer& l, const float* delta, const int32_t* chosen, int32_t shift, float* bias_grad,
+                        Lists& lists) {
   const int area = l.pool * l.pool;
-  for (int c = 0; c < l.out_c; c++) lists.count[c] = 0;
   for (int place = 0; place < l.out_h * l.out_w; place++) {
     const Window& at = l.window[place];
     for (int c = 0; c < l.out_c; c++) {
@@ -140,24 +140,34 @@ inline void list_shares(const Layer& l, const float* delta, const int32_t* chose
         bias_grad[c] += share;
         lists.value[c * lists.capacity + n] = share;
         lists.place[c * lists.capacity + n] =
-            (int32_t)(at.field + i / l.pool * l.in_row + (long)(i % l.pool) * l.in_cp);
+            shift + (int32_t)(at.field + i / l.pool * l.in_row + (long)(i % l.pool) * l.in_cp);
       }
     }
   }
 }
 
-// Backward pass of one image: adds to the gradients of weights and bias, and sets that of the input where dx is given.
-// `list` names the places whose fields are not blank, as for the forward pass; the activation is undone in delta.
-inline void conv_backward(const Layer& l, const float* params, const float* x, const float* out, float* delta,
-                          const int32_t* chosen, const int32_t* list, int count, float* dx, float* grad, Lists& lists) {
-  if (l.pool > 1 && l.pool_kind == HL_AVERAGE) {
-    undo_activation(l, out, delta, nullptr);
-    list_shares(l, delta, chosen, grad + l.bias, lists);
-  } else {
-    undo_activation(l, out, delta, grad + l.bias);
-    list_gradients(l, delta, chosen, list, count, lists);
+// Backward pass of n images, up to kGroup: adds to the gradients of weights and bias, and sets those of the input where dx
+// is given. `list` and `counts` name the places whose fields are not blank, as for the forward pass; null for all.
+// The activation is undone in delta.
+inline void conv_backward(const Layer& l, const float* params, int n, const float* x, const float* out, float* delta,
+                          const int32_t* chosen, const int32_t* list, const int* counts, float* dx, float* grad,
+                          Lists& lists) {
+  const int fields = l.out_h * l.out_w;
+  for (int c = 0; c < l.out_c; c++) lists.count[c] = 0;
+  for (int s = 0; s < n; s++) {
+    float* d = delta + s * l.out_size;
+    const float* h = out + s * l.out_size;
+    const int32_t* kept = chosen + (long)s * fields * l.out_cp;
+    const auto shift = (int32_t)(s * l.in_size);
+    if (l.pool > 1 && l.pool_kind == HL_AVERAGE) {
+      undo_activation(l, h, d, nullptr);
+      list_shares(l, d, kept, shift, grad + l.bias, lists);
+    } else {
+      undo_activation(l, h, d, grad + l.bias);
+      list_gradients(l, d, kept, list ? list + s * fields : nullptr, list ? counts[s] : fields, shift, lists);
+    }
   }
-  if (dx) std::memset(dx, 0, sizeof(float) * (size_t)l.in_size);
+  if (dx) std::memset(dx, 0, sizeof(float) * (size_t)(n * l.in_size));
   const long size = (long)l.kernel * l.row_lanes;
   for (int c = 0; c < l.out_c; c++) {
     if (!lists.count[c]) continue;

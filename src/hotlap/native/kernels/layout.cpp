@@ -113,7 +113,7 @@ void allocate(hl_network& made) {
       if (l.kind != HL_CONV) continue;
       const long fields = (long)l.out_h * l.out_w;
       work.chosen[i] = reinterpret_cast<int32_t*>(made.floats(l.pool > 1 ? kChunk * fields * l.out_cp : 0));
-      capacity = std::max(capacity, fields * (l.pool_kind == HL_AVERAGE ? l.pool * l.pool : 1) + net.lanes);
+      capacity = std::max(capacity, kGroup * fields * (l.pool_kind == HL_AVERAGE ? l.pool * l.pool : 1) + net.lanes);
       channels = std::max<long>(channels, l.out_cp);
       if (l.winograd) tiles = std::max<long>(tiles, l.in_cp), products = std::max<long>(products, l.out_cp);
     }

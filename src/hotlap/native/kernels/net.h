@@ -16,6 +16,8 @@ constexpr int kMaxTensors = 2 * kMaxLayers;
 constexpr int kMaxThreads = 64;
 // Images that go through all layers together: enough rows for the matrix products, few enough to stay in cache.
 constexpr int kChunk = 24;
+// Images whose gradients are listed together: longer lists, as long as the images fit the first-level cache.
+constexpr int kGroup = 4;
 // Tiles of a Winograd convolution that are worked on together.
 constexpr int kTiles = 16;
 

@@ -86,14 +86,16 @@ inline void backward(const Net& net, Workspace& work, int n) {
       gemm<kSet>(n, l.in_cp, l.out_c, d, l.out_cp, 1, l.derived, l.in_cp, work.delta[i], l.in_cp);
   }
   if (i < 0) return;
-  for (int s = 0; s < n; s++)
+  for (int s = 0; s < n; s += kGroup)
     for (int j = i; j >= 0; j--) {
       const Layer& l = net.layer[j];
       const bool listed = j == 0 && l.skip_blank;
       const long fields = (long)l.out_h * l.out_w;
-      conv_backward(l, net.w, work.act[j] + s * l.in_size, work.act[j + 1] + s * l.out_size,
-                    work.delta[j + 1] + (j == i ? s * l.out_size : 0), work.chosen[j] + s * fields * l.out_cp,
-                    listed ? work.windows + s * fields : nullptr, listed ? work.window_count[s] : (int)fields,
+      // Behind a linear layer the gradients of all images are there, behind a convolution only those of the group.
+      float* delta = work.delta[j + 1] + (j == i ? s * l.out_size : 0);
+      conv_backward(l, net.w, n - s < kGroup ? n - s : kGroup, work.act[j] + s * l.in_size,
+                    work.act[j + 1] + s * l.out_size, delta, work.chosen[j] + s * fields * l.out_cp,
+                    listed ? work.windows + s * fields : nullptr, work.window_count + s,
                     j > 0 ? work.delta[j] : nullptr, work.grad, work.lists);
     }
 }
