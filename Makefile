@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 3
+SANITIZED := build/sanitized
 
-.PHONY: run test test-slow lint format records docs clean help
+.PHONY: run test test-slow sanitize lint format records docs clean help
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,15 @@ test: $(VENV)/dev.done  ## lint, types and tests, with coverage
 
 test-slow: $(VENV)/dev.done  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# Built anew in a place of its own: the library that everything else loads stays as it is.
+sanitize: $(VENV)/dev.done  ## the kernels' tests, with kernels that watch memory and undefined behaviour (Linux, g++)
+	rm -rf $(SANITIZED)
+	CXX=g++ HOTLAP_CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -g" \
+	  $(BIN)/python setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	test -e $(SANITIZED)/lib/hotlap/native/_kernels.so
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/lib \
+	  $(BIN)/python -m pytest tests/native --ignore tests/native/test_build.py
 
 lint: $(VENV)/dev.done  ## ruff and mypy only
 	$(BIN)/ruff check

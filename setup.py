@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("src/hotlap/native/kernels")
@@ -22,7 +23,7 @@ INSTRUCTION_SETS = {
     **({"avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]} if X86 else {}),
 }
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
-FLAGS += ["-ffp-contract=fast", "-Wall", "-Wno-unknown-pragmas"]
+FLAGS += ["-ffp-contract=fast", "-Wall", "-Wno-unknown-pragmas", "-g0"]
 # For the job that runs the tests under sanitizers.
 FLAGS += os.environ.get("HOTLAP_CXXFLAGS", "").split()
 DEFINED = [f"-DHL_WITH_{name.upper()}" for name in INSTRUCTION_SETS if name != "generic"]
@@ -31,9 +32,13 @@ DEFINED = [f"-DHL_WITH_{name.upper()}" for name in INSTRUCTION_SETS if name != "
 class BuildKernels(build_ext):
     """Compiles each instruction set with flags of its own, then links all of them into one library."""
 
+    def get_ext_filename(self, fullname: str) -> str:
+        """Return where the library goes; it knows nothing of Python, so its name says nothing of a version."""
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
+
     def build_extension(self, ext: Extension) -> None:
         """Build the library; a failure is reported and the package goes without."""
-        sources = {"api.cpp": [], "layout.cpp": []}
+        sources = {path.name: [] for path in sorted(KERNELS.glob("*.cpp")) if not path.name.startswith("isa_")}
         sources |= {f"isa_{name}.cpp": flags for name, flags in INSTRUCTION_SETS.items()}
         objects = []
         for source, flags in sources.items():
@@ -53,6 +58,14 @@ class BuildKernels(build_ext):
         )
 
 
+class Wheel(bdist_wheel):
+    """A wheel for one platform and every Python 3, since the library is loaded with ctypes."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Return the tags for Python, its binary interface and the platform."""
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
     ext_modules=[
         Extension(
@@ -62,5 +75,5 @@ setup(
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

@@ -13,7 +13,7 @@ from hotlap.bench.executors import Executor, Job
 from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.own_data import data_component, options_written
 from hotlap.datasets.base import Progress
-from hotlap.engine.backends import choose_backend
+from hotlap.engine.backends import choose_backend, remark_on_missing
 from hotlap.engine.checkpoint import Checkpoint
 from hotlap.engine.devices import choose_device, use_threads
 from hotlap.engine.loop import Observer, train_seeds
@@ -182,7 +182,11 @@ class Session:
         """Fetch a recipe's data set when its first job is drawn: workers that start together find it there."""
         for job in jobs:
             if job is not None:
-                self.fetch(job.recipe)
+                data = self._facts(job.recipe)
+                if self.observer is not None and (
+                    text := remark_on_missing(self.backend, job.recipe, data.shape, data.classes, self.device)
+                ):
+                    self.observer.remark(text)
             yield job if job is None else replace(job, backend=self.backend)
 
     def _stored(self, run: Run) -> Run:

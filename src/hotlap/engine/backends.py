@@ -64,6 +64,24 @@ def outside_family(recipe: Recipe, shape: tuple[int, int, int], classes: int) ->
     return None
 
 
+def remark_on_missing(
+    asked: Backend, recipe: Recipe, shape: tuple[int, int, int], classes: int, device: torch.device
+) -> str | None:
+    """Say in a line that PyTorch trains what the compiled kernels could, were they there; None where it is not so.
+
+    Raises:
+        InputError: the recipe cannot be built at all.
+    """
+    from hotlap.native.library import missing
+
+    reason = missing() if asked == "auto" and device.type == "cpu" else None
+    if reason is None or outside_family(recipe, shape, classes):
+        return None
+    return (
+        f"PyTorch does what the faster compiled kernels could: {reason} → install g++ or clang, then reinstall hotlap"
+    )
+
+
 def choose_backend(
     asked: Backend,
     recipe: Recipe,

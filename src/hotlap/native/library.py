@@ -69,11 +69,11 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 @cache
 def _library() -> ctypes.CDLL | str:
     """The library, or why there is none."""
-    found = sorted(p for p in Path(__file__).parent.glob("_kernels*") if p.suffix in (".so", ".dylib", ".pyd"))
-    if not found:
+    path = Path(__file__).with_name("_kernels.so")
+    if not path.exists():
         return "the package was installed without a C++ compiler"
     try:
-        library = ctypes.CDLL(str(found[0]))
+        library = ctypes.CDLL(str(path))
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
