@@ -26,7 +26,7 @@ test-slow: $(VENV)/dev.done  ## the tests that take minutes
 # Built anew in a place of its own: the library that everything else loads stays as it is.
 sanitize: $(VENV)/dev.done  ## the kernels' tests, with kernels that watch memory and undefined behaviour (Linux, g++)
 	rm -rf $(SANITIZED)
-	CXX=g++ HOTLAP_CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -g" \
+	CXX=g++ HOTLAP_CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1" \
 	  $(BIN)/python setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	test -e $(SANITIZED)/lib/hotlap/native/_kernels.so
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/lib \
