@@ -71,11 +71,13 @@ class EngineOptions:
             becomes fp32 on a CPU; ``auto`` for what the device does fast.
         memory_format: ``contiguous`` (NCHW) or ``channels_last`` (NHWC in memory).
         compile: compile the network with torch.compile during warm-up.
+        winograd: on a CPU in float32, compute 3×3 convolutions by Winograd's algorithm in hotlap's own kernels.
     """
 
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     compile: bool = False
+    winograd: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

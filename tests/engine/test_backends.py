@@ -45,3 +45,8 @@ def test_a_command_says_it_once(without_kernels: None, tmp_path: Path, capsys: p
     assert capsys.readouterr().err.count(REASON) == 1
     assert cli.run(["train", str(recipe), "--seeds", "3", "--shared", "--quiet"]) == 0
     assert REASON not in capsys.readouterr().err
+
+
+def test_convolutions_that_pytorch_has_to_do_are_remarked_on(without_kernels: None) -> None:
+    outside = tiny(engine__precision="bf16", engine__winograd=True)
+    assert remark_on_missing("torch", outside, SHAPE, CLASSES, CPU) is not None

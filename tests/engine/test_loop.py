@@ -157,7 +157,7 @@ def test_failing_compilation_names_the_way_out(monkeypatch: pytest.MonkeyPatch) 
     def broken(images: torch.Tensor) -> torch.Tensor:
         raise InvalidCxxCompiler
 
-    monkeypatch.setattr(program, "forward_of", lambda network, recipe: broken)
+    monkeypatch.setattr(program, "forward_of", lambda network, recipe, precision: broken)
     with pytest.raises(InputError, match=r"torch\.compile does not work here: .* → go without it: --no-compile"):
         go(engine__compile=True)
     monkeypatch.setattr("test_loop.BACKEND", "torch")

@@ -74,8 +74,10 @@ def remark_on_missing(
     """
     from hotlap.native.library import missing
 
-    reason = missing() if asked == "auto" and device.type == "cpu" else None
-    if reason is None or outside_family(recipe, shape, classes):
+    reason = missing() if device.type == "cpu" else None
+    if reason is None or (asked != "auto" and not recipe.engine.winograd):
+        return None
+    if not recipe.engine.winograd and outside_family(recipe, shape, classes):
         return None
     return (
         f"PyTorch does what the faster compiled kernels could: {reason} → install g++ or clang, then reinstall hotlap"

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from hotlap.datasets import ImageData
 from hotlap.engine.feed import MEMORY_FORMATS
+from hotlap.engine.precision import Precision
 from hotlap.errors import InputError
 from hotlap.models import MODELS
+from hotlap.native.library import missing
 from hotlap.recipe import Recipe
 
 _LARGEST_TRIED = 64
@@ -70,6 +72,26 @@ def initialise(network: nn.Module, seed: int) -> None:
             reset()
 
 
-def forward_of(network: nn.Module, recipe: Recipe) -> Callable[[Tensor], Tensor]:
-    """Return what the loop calls: the network itself, or its compiled form."""
-    return cast(Callable[[Tensor], Tensor], torch.compile(network)) if recipe.engine.compile else network
+def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Callable[[Tensor], Tensor]:
+    """Return what the loop calls: the network itself, its compiled form, or it with the kernels' convolutions.
+
+    Raises:
+        InputError: the recipe asks for two of these at once.
+    """
+    if recipe.engine.compile and recipe.engine.winograd:
+        raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
+    if recipe.engine.compile:
+        return cast(Callable[[Tensor], Tensor], torch.compile(network))
+    on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
+    if not recipe.engine.winograd or not on_cpu or precision != "fp32" or missing():
+        return network
+    from hotlap.native.convolutions import WinogradConvolutions
+
+    convolutions = WinogradConvolutions()
+
+    def forward(images: Tensor) -> Tensor:
+        with convolutions:
+            logits: Tensor = network(images)
+        return logits
+
+    return forward

@@ -55,7 +55,7 @@ class Program:
             self._drawn if self._as_drawn else stack(self._drawn, seeds) if seeds > 1 else copy.deepcopy(self._drawn)
         )
         self.network: nn.Module = convert(network.to(device), self.precision)
-        self.forward: Callable[[Tensor], Tensor] = forward_of(self.network, recipe)
+        self.forward: Callable[[Tensor], Tensor] = forward_of(self.network, recipe, self.precision)
 
     def initialise(self, streams: Sequence[Streams], first_images: Callable[[int], Tensor]) -> None:
         """Draw all weights anew, in place, each network's from the stream of its seed.

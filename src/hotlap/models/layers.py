@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn import init as draw
+from torch.overrides import handle_torch_function, has_torch_function
 
 from hotlap.errors import unknown_name
 from hotlap.recipe import Component
@@ -93,6 +94,19 @@ class Conv3x3(nn.Conv2d):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1, bias=False)
+
+
+def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tensor:
+    """Convolve, then pool: one step to a ``TorchFunctionMode``, which may do both in one pass.
+
+    Args:
+        conv: the convolution.
+        pool: the pooling.
+        images: (N, C, H, W).
+    """
+    if has_torch_function((images,)):
+        return handle_torch_function(convolve_and_pool, (images,), conv, pool, images)
+    return cast(Tensor, pool(conv(images)))
 
 
 class PartialDiracConv3x3(Conv3x3):

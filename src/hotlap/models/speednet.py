@@ -20,6 +20,7 @@ from hotlap.models.layers import (
     PartialDiracConv3x3,
     Pooling,
     RestandardisedConv3x3,
+    convolve_and_pool,
 )
 from hotlap.models.layers import activation as build_activation
 from hotlap.models.norms import GhostBatchNorm2d
@@ -60,7 +61,7 @@ class ConvGroup(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H // 2, W // 2)."""
-        x: Tensor = self.act(self.norms[0](self.pool(self.convs[0](images))))
+        x: Tensor = self.act(self.norms[0](convolve_and_pool(self.convs[0], self.pool, images)))
         start, last = x, len(self.convs) - 1
         for i in range(1, last + 1):
             x = self.norms[i](self.convs[i](x))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from hotlap.errors import InputError
 
-ABI = 1
+ABI = 2
 LAYERS = 32
 CHANNELS = 16
 THREADS = 64
@@ -35,11 +36,16 @@ Rule = np.dtype(
     + [("coefficients", np.float32, (COEFFICIENTS, 3))]
 )
 Average = np.dtype([("kind", np.int32), ("copy_back", np.int32), ("rate", np.float32)])
+Conv3 = np.dtype(
+    [(name, np.int32) for name in ["n", "height", "width", "in", "out", "pad", "pool", "unused"]]
+    + [(name, np.int64) for name in ["filter_out", "filter_in", "filter_tap"]]
+)
 View = np.dtype([(name, np.int16) for name in ["dy", "dx", "mirrored", "unused"]] + [("weight", np.float32)])
 
 CONV, LINEAR = 0, 1
 MAX, AVERAGE = 0, 1
 FROZEN, SGD, ADAM, MUON = 0, 1, 2, 3
+POOL_NONE, POOL_OUT, POOL_IN = 0, 1, 2
 
 _POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -60,6 +66,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hl_set_state": (_INT, [_POINTER, _POINTER, _LONG]),
     "hl_train": (_INT, [*[_POINTER] * 8, _LONG, _POINTER]),
     "hl_gradients": (_INT, [*[_POINTER] * 5, _LONG, _POINTER]),
+    "hl_conv3_workspace": (_LONG, [ctypes.c_char_p, _INT, _POINTER]),
+    "hl_conv3_forward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
+    "hl_conv3_filters": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
     "hl_begin_average": (_INT, [_POINTER]),
     "hl_finish": (_INT, [_POINTER]),
     "hl_logits": (_INT, [_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _INT, _INT, _POINTER]),
@@ -286,6 +295,100 @@ class Network:
     def _done(self, code: int) -> None:
         if code == -2:
             raise MemoryError("not enough memory for the network")
+        if code:
+            raise ValueError(self._library.hl_message(code).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A 3×3 convolution with stride 1 of a batch; see ``hl_conv3`` in ``kernels/api.h``.
+
+    Attributes:
+        n: images.
+        height: rows of the input, before pooling.
+        width: its columns.
+        into: channels of the input.
+        out: channels of the output.
+        pad: rows and columns of zeros around, 0 to 2.
+        pool: ``POOL_OUT`` to keep the largest of each 2×2 outputs, ``POOL_IN`` where the input is behind such pooling.
+    """
+
+    n: int
+    height: int
+    width: int
+    into: int
+    out: int
+    pad: int
+    pool: int
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Rows and columns of the output."""
+        share = 2 if self.pool == POOL_OUT else 1
+        return (self.height + 2 * self.pad - 2) // share, (self.width + 2 * self.pad - 2) // share
+
+
+class Convolver:
+    """Convolves batches that lie anywhere in memory, channels-last; keeps the memory it works in.
+
+    Not for use by several threads at once. Every address is of float32 but that of the index, of bytes.
+
+    Args:
+        fork: address of a function that runs work on threads; see ``hl_fork``. None to start threads each time.
+
+    Raises:
+        InputError: there are no kernels.
+    """
+
+    def __init__(self, fork: int | None) -> None:
+        self._name = chosen_instruction_set().encode()
+        library = _library()
+        assert isinstance(library, ctypes.CDLL)
+        self._library, self._fork = library, fork
+        self._workspace = np.empty(0, np.float32)
+
+    def forward(
+        self, conv: Convolution, strides: tuple[int, int, int], x: int, filters: int, y: int, index: int | None,
+        threads: int,
+    ) -> None:  # fmt: skip
+        """Set the output, and with ``POOL_OUT`` the index.
+
+        Args:
+            conv: the convolution.
+            strides: floats from one output channel, input channel and tap of the filters to the next.
+            x: (n, height, width, into); with ``POOL_IN`` half as many rows and columns.
+            filters: address of the first output and input channel's first tap.
+            y: (n, rows, columns, out).
+            index: as y, or as x with ``POOL_IN``; None without pooling.
+            threads: how many work on it.
+
+        Raises:
+            ValueError: the sizes are out of range.
+            MemoryError: there is not enough memory to work in.
+        """
+        at, space = self._prepare(conv, strides, threads)
+        self._done(self._library.hl_conv3_forward(self._name, threads, self._fork, at, x, filters, y, index, space))
+
+    def filters(
+        self, conv: Convolution, strides: tuple[int, int, int], x: int, dy: int, index: int | None, dw: int,
+        threads: int,
+    ) -> None:  # fmt: skip
+        """Set the gradients of the filters; arguments and errors as in ``forward``, dy as y, and dw as the filters."""
+        at, space = self._prepare(conv, strides, threads)
+        self._done(self._library.hl_conv3_filters(self._name, threads, self._fork, at, x, dy, index, dw, space))
+
+    def _prepare(self, conv: Convolution, strides: tuple[int, int, int], threads: int) -> tuple[int, int]:
+        self._conv = np.array(
+            (conv.n, conv.height, conv.width, conv.into, conv.out, conv.pad, conv.pool, 0, *strides), Conv3
+        )
+        at = int(self._conv.ctypes.data)
+        floats = int(self._library.hl_conv3_workspace(self._name, threads, at))
+        self._done(min(floats, 0))
+        if len(self._workspace) < floats:
+            self._workspace = np.empty(floats, np.float32)
+        return at, int(self._workspace.ctypes.data)
+
+    def _done(self, code: int) -> None:
         if code:
             raise ValueError(self._library.hl_message(code).decode())
 

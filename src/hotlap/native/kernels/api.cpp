@@ -5,28 +5,12 @@
 #include <thread>
 #include <vector>
 
+#include "backends.h"
 #include "layout.h"
 
 using namespace hotlap;
 
 namespace {
-
-// Best first.
-std::vector<const Backend*> backends() {
-  std::vector<const Backend*> found;
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_cpu_init();
-#ifdef HL_WITH_AVX512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    found.push_back(&kAvx512);
-#endif
-#ifdef HL_WITH_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
-#endif
-#endif
-  found.push_back(&kGeneric);
-  return found;
-}
 
 template <class Work>
 void on_all_threads(Net& net, Work work) {
@@ -74,8 +58,7 @@ int32_t hl_create(const char* instruction_set, int32_t threads, int32_t channels
     if (threads < 1 || threads > kMaxThreads || channels < 1 || channels > HL_MAX_CHANNELS || height < 1 || width < 1)
       return HL_BAD_ARGUMENT;
     auto network = std::make_unique<hl_network>();
-    for (const Backend* b : backends())
-      if (!network->backend && std::string(instruction_set) == b->name) network->backend = b;
+    network->backend = backend_of(instruction_set);
     if (!network->backend) return HL_BAD_ARGUMENT;
     Net& net = network->net;
     net.lanes = network->backend->lanes, net.threads = threads, net.smoothing = smoothing;

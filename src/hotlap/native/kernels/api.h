@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HL_ABI 1
+#define HL_ABI 2
 #define HL_MAX_CHANNELS 16
 
 #ifdef __cplusplus
@@ -22,6 +22,7 @@ extern "C" {
 enum { HL_CONV = 0, HL_LINEAR = 1 };
 enum { HL_MAX = 0, HL_AVERAGE = 1 };
 enum { HL_FROZEN = 0, HL_SGD = 1, HL_ADAM = 2, HL_MUON = 3 };
+enum { HL_POOL_NONE = 0, HL_POOL_OUT = 1, HL_POOL_IN = 2 };
 enum { HL_BAD_ARGUMENT = -1, HL_NO_MEMORY = -2 };
 
 typedef struct {
@@ -47,6 +48,21 @@ typedef struct {
 } hl_view;
 
 typedef struct hl_network hl_network;
+
+// A 3×3 convolution with stride 1 of `n` images, channels-last. `pad` is 0, 1 or 2. Element (out, in, tap) of the filters
+// lies at out · filter_out + in · filter_in + tap · filter_tap floats; the taps go row by row.
+//
+// With HL_POOL_OUT the largest of each 2×2 outputs is kept, and `index` (as y, bytes) tells which: 0 to 3, row by row;
+// y, and dy where the filters' gradients are asked for, have half the size. With HL_POOL_IN, x has: its values belong to
+// the places that `index` tells, and all others are 0.
+typedef struct {
+  int32_t n, height, width, in, out, pad, pool, unused;
+  int64_t filter_out, filter_in, filter_tap;
+} hl_conv3;
+
+// Calls work(data) on that many threads, and returns when all are done; GOMP_parallel is one, so that the threads that
+// PyTorch keeps can be used.
+typedef void (*hl_fork)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
 
 HL_EXPORT int32_t hl_abi(void);
 HL_EXPORT const char* hl_message(int32_t code);
@@ -84,6 +100,19 @@ HL_EXPORT int32_t hl_finish(hl_network* network);
 // Weighted sum over views of the logits of images[which], added to out where add is not zero.
 HL_EXPORT int32_t hl_logits(hl_network* network, const uint8_t* images, const int64_t* which, int64_t count,
                             const hl_view* views, int32_t view_count, int32_t add, float* out);
+
+
+// Floats of the workspace that the two functions below want.
+HL_EXPORT int64_t hl_conv3_workspace(const char* instruction_set, int32_t threads, const hl_conv3* conv);
+// Sets y (n, height + 2 pad - 2, width + 2 pad - 2, out). With no `fork`, threads are started. The gradients of x are the
+// convolution of those of y with pad 2 - pad and the filters read from their end, with `out` and `in` exchanged.
+HL_EXPORT int32_t hl_conv3_forward(const char* instruction_set, int32_t threads, hl_fork fork, const hl_conv3* conv,
+                                   const float* x, const float* filters, float* y, uint8_t* index,
+                                   float* workspace);
+// Sets dw, laid out as the filters, to their gradients.
+HL_EXPORT int32_t hl_conv3_filters(const char* instruction_set, int32_t threads, hl_fork fork, const hl_conv3* conv,
+                                   const float* x, const float* dy, const uint8_t* index, float* dw,
+                                   float* workspace);
 
 #ifdef __cplusplus
 }

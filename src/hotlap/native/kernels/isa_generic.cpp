@@ -2,8 +2,9 @@
 #define HL_LANES 4
 #define HL_SPACE generic
 
+#include "conv3.h"
 #include "run.h"
 
 namespace hotlap {
-const Backend kGeneric = {"generic", HL_LANES, generic::train, generic::logits, generic::derive};
+const Backend kGeneric = {"generic", HL_LANES, generic::train, generic::logits, generic::derive, generic::conv3_work, generic::conv3_size};
 }

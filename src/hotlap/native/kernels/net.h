@@ -126,6 +126,29 @@ struct LogitsJob {
   int add;
 };
 
+// Rows, one for each tile of 4×4 outputs, that a 3×3 convolution of batches works on together.
+constexpr int kRows3 = 96;
+
+// What a thread does of such a convolution: transform the filters, convolve a block of rows, add up what some blocks
+// give to the filters' gradients, transform those back. All but the second are cut into `parts`.
+enum { kFilters, kForward, kSums, kGradients };
+
+struct Conv3Job {
+  const hl_conv3* conv;
+  const float *x, *filters, *dy;
+  float *y, *dw;
+  uint8_t* index;      // of the largest in each 2×2, where there is pooling
+  float* matrices;     // of the filters, or for each part those of their gradients
+  float* slots;        // of each thread
+  const float* blank;  // as many zeros as there are channels
+  long parts;
+};
+
+// Blocks of rows; floats of a thread's memory, and of the filters' matrices.
+struct Conv3Size {
+  long blocks, slot, matrices;
+};
+
 // What an instruction set provides.
 struct Backend {
   const char* name;
@@ -133,6 +156,8 @@ struct Backend {
   void (*train)(Net&, const TrainJob&, int thread);
   void (*logits)(Net&, const LogitsJob&, int thread);
   void (*derive)(Net&, int thread);
+  void (*conv3)(const Conv3Job&, int what, long part, int slot);
+  Conv3Size (*conv3_size)(const hl_conv3&);
 };
 
 extern const Backend kGeneric;

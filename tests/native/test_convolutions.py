@@ -1,0 +1,224 @@
+"""Convolutions of batches: forwards and backwards against float64, and what they leave to PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hotlap.engine.network import forward_of
+from hotlap.engine.program import Program
+from hotlap.engine.updates import Updates
+from hotlap.errors import InputError
+from hotlap.ladder import get_recipe
+from hotlap.models import layers
+from hotlap.native import convolutions as made
+from hotlap.native import library as lib
+from hotlap.recipe import Recipe
+
+pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
+
+CPU = torch.device("cpu")
+
+
+class Calls(made.WinogradConvolutions):
+    """Counts what the kernels are asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        forward = self._convolver.forward
+
+        def counted(*args: object) -> None:
+            self.count += 1
+            forward(*args)  # type: ignore[arg-type]
+
+        self._convolver.forward = counted  # type: ignore[method-assign, assignment]
+
+
+def layer(channels: int, out: int, pad: int, pool: bool) -> nn.Module:
+    """A convolution without bias, or one with pooling behind it."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(channels, out, 3, padding=pad, bias=False), nn.MaxPool2d(2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return layers.convolve_and_pool(self.conv, self.pool, images)
+
+    return Pooled() if pool else nn.Conv2d(channels, out, 3, padding=pad, bias=False)
+
+
+def passes(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Outputs, and gradients of images and filters, of a loss that is not linear."""
+    images = images.detach().requires_grad_()
+    network.zero_grad()
+    out = network(images)
+    out.square().sum().backward()
+    assert images.grad is not None
+    return [out.detach(), images.grad, *(p.grad.clone() for p in network.parameters() if p.grad is not None)]
+
+
+def relative(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm().clamp_min(1e-30))
+
+
+@pytest.mark.parametrize("name", lib.instruction_sets())
+@given(
+    n=st.integers(1, 7), channels=st.integers(8, 37), out=st.integers(8, 37), height=st.integers(2, 14),
+    width=st.integers(2, 14), pad=st.integers(0, 2), pool=st.booleans(), last=st.booleans(), threads=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_outputs_and_gradients_are_those_of_float64(
+    name: str, n: int, channels: int, out: int, height: int, width: int, pad: int, pool: bool, last: bool,
+    threads: int, seed: int,
+) -> None:  # fmt: skip
+    if min(height, width) + 2 * pad - 2 < (2 if pool else 1):
+        return
+    torch.manual_seed(seed)
+    network = layer(channels, out, pad, pool)
+    images = torch.randn(n, channels, height, width)
+    if last:
+        network, images = (x.to(memory_format=torch.channels_last) for x in (network, images))
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(lib.ISA_VARIABLE, name)
+        torch.set_num_threads(threads)
+        try:
+            with Calls() as calls:
+                found = passes(network, images)
+        finally:
+            torch.set_num_threads(before)
+    assert calls.count == 2
+    for now, exact in zip(found, passes(network.double(), images.double()), strict=True):
+        assert now.shape == exact.shape
+        assert relative(now, exact) < 2e-5
+
+
+def test_pooling_keeps_the_first_of_equals_as_pytorch_does() -> None:
+    network = layer(8, 8, 1, pool=True).to(memory_format=torch.channels_last)
+    torch.nn.init.dirac_(network.conv.weight)  # type: ignore[arg-type]
+    images = torch.ones(2, 8, 6, 6)
+    with Calls() as calls:
+        found = passes(network, images)
+    assert calls.count == 2
+    for now, exact in zip(found, passes(network, images), strict=True):
+        torch.testing.assert_close(now, exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_same_threads_give_the_same_bits_whoever_runs_them(threads: int) -> None:
+    rng = np.random.default_rng(3)
+    x, filters = rng.normal(size=(9, 11, 10, 24)), rng.normal(size=(16, 9, 24))
+    x, filters = x.astype(np.float32), filters.astype(np.float32)
+    conv = lib.Convolution(9, 11, 10, 24, 16, 1, lib.POOL_OUT)
+    results = []
+    for fork in (made._fork(), None, None):
+        y = np.empty((9, 5, 5, 16), np.float32)
+        index, dw = np.empty(y.shape, np.uint8), np.empty_like(filters)
+        convolver = lib.Convolver(fork)
+        at = [array.ctypes.data for array in (x, filters, y, index, dw)]
+        convolver.forward(conv, (9 * 24, 1, 24), at[0], at[1], at[2], at[3], threads)
+        convolver.filters(conv, (9 * 24, 1, 24), at[0], at[2], at[3], at[4], threads)
+        results.append((y, index, dw))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("conv", "images"),
+    [
+        (nn.Conv2d(16, 16, 5, padding=2, bias=False), torch.ones(2, 16, 8, 8)),
+        (nn.Conv2d(16, 16, 3, padding=1, stride=2, bias=False), torch.ones(2, 16, 8, 8)),
+        (nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False), torch.ones(2, 16, 8, 8)),
+        (nn.Conv2d(16, 16, 3, padding=1), torch.ones(2, 16, 8, 8)),
+        (nn.Conv2d(16, 16, 3, padding=1, dilation=2, bias=False), torch.ones(2, 16, 8, 8)),
+        (nn.Conv2d(16, 16, 3, padding="same", bias=False), torch.ones(2, 16, 8, 8)),
+        (nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect", bias=False), torch.ones(2, 16, 8, 8)),
+        (nn.Conv2d(3, 16, 3, padding=1, bias=False), torch.ones(2, 3, 8, 8)),
+        (nn.Conv2d(16, 16, 3, padding=1, bias=False).double(), torch.ones(2, 16, 8, 8).double()),
+        (nn.Conv2d(16, 16, 3, padding=1, bias=False), torch.ones(16, 8, 8)),
+    ],
+)
+def test_other_convolutions_stay_with_pytorch(conv: nn.Conv2d, images: Tensor) -> None:
+    with Calls() as calls:
+        found = conv(images)
+    assert calls.count == (1 if conv.padding_mode == "reflect" else 0)
+    torch.testing.assert_close(found, conv(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3), nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(2)])
+def test_other_pooling_is_done_by_pytorch(pool: nn.Module) -> None:
+    conv, images = nn.Conv2d(16, 16, 3, padding=1, bias=False), torch.randn(2, 16, 9, 9)
+    with Calls():
+        found = layers.convolve_and_pool(conv, pool, images)
+    torch.testing.assert_close(found, pool(conv(images)), atol=1e-5, rtol=1e-5)
+
+
+def test_sizes_out_of_range_are_refused() -> None:
+    at = np.empty(9, np.float32).ctypes.data
+    for conv in (lib.Convolution(1, 1, 1, 8, 8, 0, 0), lib.Convolution(1, 8, 8, 8, 8, 3, 0)):
+        with pytest.raises(ValueError, match="do not fit"):
+            lib.Convolver(None).forward(conv, (72, 1, 8), at, at, at, None, 1)
+
+
+def small(**changes: object) -> Recipe:
+    """94-muon with narrow layers."""
+    recipe = get_recipe("cifar10-airbench/94-muon")
+    return recipe.with_changes(
+        {"engine.precision": "fp32", "model.widths": (16, 24, 16), "batch_size": 20, "engine.winograd": True, **changes}
+    )
+
+
+def test_a_network_learns_the_same_with_and_without() -> None:
+    torch.manual_seed(1)
+    images, labels = torch.randn(20, 3, 32, 32), torch.arange(20) % 10
+    losses: list[list[float]] = []
+    for on in (True, False):
+        torch.manual_seed(0)
+        recipe = small(**{"engine.winograd": on})
+        program = Program(recipe, (3, 32, 32), 10, CPU, 1)
+        updates = Updates(recipe, program.weights(recipe))
+        losses.append([])
+        for step in range(5):
+            updates.zero_grad()
+            loss = program.losses(images, labels)
+            program.backward(loss)
+            updates.step(step, 20, 5)
+            losses[-1].append(float(loss.detach()))
+        assert (program.forward is program.network) is not on
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_without_kernels_or_float32_the_network_itself_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, network = small(), nn.Linear(2, 2)
+    assert forward_of(network, recipe, "fp32") is not network
+    assert forward_of(network, recipe, "bf16") is network
+    assert forward_of(network.to("meta"), recipe, "fp32") is network
+    monkeypatch.setattr("hotlap.engine.network.missing", lambda: "no compiler")
+    assert forward_of(nn.Linear(2, 2), recipe, "fp32").__class__ is nn.Linear
+
+
+def test_compiled_networks_do_not_go_with_them() -> None:
+    with pytest.raises(InputError, match=r"torch\.compile"):
+        forward_of(nn.Linear(2, 2), small(**{"engine.compile": True}), "fp32")
+
+
+def test_elsewhere_threads_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert made._fork.__wrapped__() is None
+
+
+def test_functional_calls_with_names_stay_with_pytorch() -> None:
+    images, filters = torch.randn(1, 16, 8, 8), torch.randn(16, 16, 3, 3)
+    with Calls() as calls:
+        functional.conv2d(images, filters, padding=1)
+    assert calls.count == 0
