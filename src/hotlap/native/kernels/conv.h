@@ -87,6 +87,34 @@ HL_INLINE void pooled_by_two(const Layer& l, const float* x, const int* place, c
                       load(bias + v * W), out + v * W, KEEP ? chosen + v * W : nullptr);
 }
 
+// Images in grey under 3×3 kernels, for one vector of channels: the nine weights stay in registers, and each of the 16
+// pixels that a window's four fields share is read once.
+template <bool KEEP>
+void grey_by_two(const Layer& l, const float* x, const int32_t* list, int count, const float* w, const float* bias,
+                 float* out, int32_t* chosen) {
+  V weight[9];
+#pragma GCC unroll 9
+  for (int k = 0; k < 9; k++) weight[k] = load(w + k * (long)l.out_cp);
+  const V b = load(bias);
+  for (int i = 0; i < count; i++) {
+    const Window& at = l.window[list ? list[i] : i];
+    const float* q = x + at.field;
+    V acc[4] = {};
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++)
+#pragma GCC unroll 4
+      for (int c = 0; c < 4; c++) {
+        const V pixel = set1(q[r * l.in_row + c]);
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++) {
+          const int y = r - p / 2, k = c - p % 2;
+          if (y >= 0 && y < 3 && k >= 0 && k < 3) acc[p] += pixel * weight[3 * y + k];
+        }
+      }
+    pool_four<KEEP>(l, at, acc[0], acc[1], acc[2], acc[3], b, out, chosen);
+  }
+}
+
 // Convolution without pooling, NW places at once.
 template <int NW, int NV>
 HL_INLINE void unpooled(const Layer& l, const float* x, const int* place, const float* w, const float* bias,
@@ -170,8 +198,7 @@ void conv_channels(const Layer& l, const float* x, const int32_t* list, int coun
   };
   if (l.pool == 2) {
     // Of images in grey the rows are so short that a loop of unknown length would take longer than its body.
-    if (l.kernel == 3 && l.taps == 3) by_two.template operator()<3, 3>();
-    else if (l.kernel == 5 && l.taps == 5) by_two.template operator()<5, 5>();
+    if (l.kernel == 5 && l.taps == 5) by_two.template operator()<5, 5>();
     else by_two.template operator()<0, 0>();
   } else if (l.pool == 1) {
     constexpr int PLACES = W == 16 ? 8 : NV == 2 ? 6 : NV == 1 ? 8 : 4;
@@ -207,10 +234,16 @@ void conv_forward(const Layer& l, const float* params, const float* x, const int
       }
     }
   }
+  const bool grey = l.pool == 2 && l.kernel == 3 && l.taps == 3;
   for (int c = 0; c < l.out_cp;) {
     const int left = (l.out_cp - c) / W;
     const float *w = l.derived + c, *b = bias + c;
     int32_t* kept = KEEP && l.pool > 1 ? chosen + c : nullptr;
+    if (grey) {
+      grey_by_two<KEEP>(l, x, list, count, w, b, out + c, kept);
+      c += W;
+      continue;
+    }
     if (left >= 3 && left != 4) {
       conv_channels<3, KEEP>(l, x, list, count, w, b, out + c, kept);
       c += 3 * W;

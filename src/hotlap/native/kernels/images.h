@@ -11,18 +11,30 @@ HL_INLINE int reflected(int i, int size) {
   return i < 0 ? -i : i >= size ? 2 * size - 2 - i : i;
 }
 
-// Marks the pixels of a row that are not 0, up to 64 of them.
-HL_INLINE uint64_t inked_of(const uint8_t* row, int width) {
+// Marks which of eight pixels are not 0.
+HL_INLINE uint64_t marked(uint64_t eight) {
+  // The top bit of each byte that is not 0, then all of them brought together.
+  const uint64_t low = 0x7f7f7f7f7f7f7f7f;
+  const uint64_t top = ((eight | ((eight & low) + low)) & ~low) >> 7;
+  return top * 0x0102040810204080 >> 56;
+}
+
+// Marks the columns in which a pixel of some rows is not 0, up to 64 columns.
+HL_INLINE uint64_t inked_of(const uint8_t* const* rows, int count, int width) {
+  const auto eight_at = [&](int i, int n) {
+    uint64_t all = 0;
+    for (int r = 0; r < count; r++) {
+      uint64_t eight = 0;
+      std::memcpy(&eight, rows[r] + i, n);
+      all |= eight;
+    }
+    return marked(all);
+  };
+  if (width < 8) return eight_at(0, width);
   uint64_t ink = 0;
-  for (int i = 0; i < width; i += 8) {
-    uint64_t eight = 0;
-    std::memcpy(&eight, row + i, width - i < 8 ? width - i : 8);
-    // The top bit of each byte that is not 0, then all of them brought together.
-    const uint64_t low = 0x7f7f7f7f7f7f7f7f;
-    const uint64_t top = ((eight | ((eight & low) + low)) & ~low) >> 7;
-    ink |= (top * 0x0102040810204080 >> 56) << i;
-  }
-  return ink;
+  for (int i = 0; i + 8 < width; i += 8) ink |= eight_at(i, 8) << i;
+  // The last eight overlap those before.
+  return ink | eight_at(width - 8, 8) << (width - 8);
 }
 
 // Writes one image (channels, height, width) to the first layer's input. Pixel (y, x) of a moved image is pixel
@@ -40,7 +52,9 @@ inline int load_image(const Net& net, const uint8_t* image, int dy, int dx, bool
   // The columns lie in one piece, so that they can be read without the table of places.
   const bool straight = columns[net.crop_w - 1] - columns[0] == net.crop_w - 1 && !mirrored;
   uint64_t inked[64];
-  const bool look = l.skip_blank;
+  const uint8_t* rows[64];
+  const bool look = l.skip_blank, whole = straight && channels == 1;
+  const int width_seen = net.crop_w;
   for (int y = 0; y < net.crop_h; y++) {
     const int from = reflected(y + net.crop_y + dy, height);
     float* to = x + (y + l.pad) * l.in_row + (long)l.pad * l.in_cp;
@@ -48,10 +62,10 @@ inline int load_image(const Net& net, const uint8_t* image, int dy, int dx, bool
     for (int c = 0; c < channels; c++) {
       const uint8_t* row = image + ((long)c * height + from) * width;
       const float* table = net.table[c];
-      if (channels == 1 && straight) {
+      if (whole) {
         row += columns[0];
-        for (int i = 0; i < net.crop_w; i++) to[i] = table[row[i]];
-        if (look) ink = inked_of(row, net.crop_w);
+        for (int i = 0; i < width_seen; i++) to[i] = table[row[i]];
+        if (look) rows[y] = row;
       } else {
         for (int i = 0; i < net.crop_w; i++) {
           const uint8_t pixel = row[columns[i]];
@@ -64,14 +78,17 @@ inline int load_image(const Net& net, const uint8_t* image, int dy, int dx, bool
   }
   if (!look) return -1;
   int count = 0;
-  const int side = l.pool + l.kernel - 1;
+  const int pool = l.pool, side = l.pool + l.kernel - 1, out_w = l.out_w;
   for (int y = 0; y < l.out_h; y++) {
-    uint64_t rows = 0, near = 0;
-    for (int j = 0; j < side; j++) rows |= inked[y * l.pool + j];
-    for (int j = 0; j < side; j++) near |= rows >> j;
-    for (int i = 0; i < l.out_w; i++) {
-      windows[count] = y * l.out_w + i;
-      count += (near >> (i * l.pool)) & 1;
+    uint64_t ink = 0, near = 0;
+    if (whole) ink = inked_of(rows + y * pool, side, width_seen);
+    else
+      for (int j = 0; j < side; j++) ink |= inked[y * pool + j];
+    for (int j = 0; j < side; j++) near |= ink >> j;
+    for (int i = 0; i < out_w; i++) {
+      windows[count] = y * out_w + i;
+      count += near & 1;
+      near >>= pool;
     }
   }
   return count;

@@ -37,12 +37,19 @@ inline void derive(Net& net, int thread) {
   }
 }
 
-inline void load_chunk(const Net& net, Workspace& work, const uint8_t* images, const int64_t* which, int n, int dy,
-                       int dx, bool mirrored, const int16_t* moves) {
+// Images come in an order that the processor cannot guess, so they are asked for some images ahead; `left` of them are
+// still to come, the chunk included.
+inline void load_chunk(const Net& net, Workspace& work, const uint8_t* images, const int64_t* which, int n, long left,
+                       int dy, int dx, bool mirrored, const int16_t* moves) {
+  constexpr int kAhead = 3, kLine = 64;
   const Layer& first = net.layer[0];
   const long pixels = (long)net.image_c * net.image_h * net.image_w;
   const long fields = (long)first.out_h * first.out_w;
   for (int s = 0; s < n; s++) {
+    if (s + kAhead < left) {
+      const uint8_t* next = images + which[s + kAhead] * pixels;
+      for (long i = 0; i < pixels; i += kLine) __builtin_prefetch(next + i);
+    }
     if (moves) dy = moves[3 * s], dx = moves[3 * s + 1], mirrored = moves[3 * s + 2];
     work.window_count[s] = load_image(net, images + which[s] * pixels, dy, dx, mirrored,
                                       work.act[0] + s * first.in_size, work.windows + s * fields);
@@ -88,7 +95,7 @@ inline void train(Net& net, const TrainJob& job, int thread) {
     for (long s = mine.begin; s < mine.end; s += kChunk) {
       const int n = (int)(mine.end - s < kChunk ? mine.end - s : kChunk);
       const int64_t* which = job.order + begin + s;
-      load_chunk(net, work, job.images, which, n, 0, 0, false, job.moves + 3 * (begin + s));
+      load_chunk(net, work, job.images, which, n, mine.end - s, 0, 0, false, job.moves + 3 * (begin + s));
       forward<true>(net, work, n);
       work.loss += loss_of(net, work, job.labels, which, n, scale);
       backward(net, work, n);
@@ -114,7 +121,7 @@ inline void logits(Net& net, const LogitsJob& job, int thread) {
     const int n = (int)(mine.end - s < kChunk ? mine.end - s : kChunk);
     for (int v = 0; v < job.view_count; v++) {
       const hl_view& view = job.views[v];
-      load_chunk(net, work, job.images, job.which + s, n, view.dy, view.dx, view.mirrored, nullptr);
+      load_chunk(net, work, job.images, job.which + s, n, mine.end - s, view.dy, view.dx, view.mirrored, nullptr);
       forward<false>(net, work, n);
       for (int i = 0; i < n; i++)
         for (int c = 0; c < net.classes; c++) {
