@@ -287,6 +287,22 @@ def test_a_frozen_whitening_bias_does_not_move_and_all_else_moves_as_if_it_were_
         assert name == "whiten.bias" or torch.equal(p, plain.get_parameter(name)), name
 
 
+@pytest.mark.parametrize("component", [AIRBENCH94, BY_ROLE])
+def test_no_gradient_is_asked_for_of_a_whitening_bias_that_is_done(component: Component) -> None:
+    net, weights = make()
+    updates = Updates(tiny(optimizer=component), weights)
+    bias = net.whiten.bias
+    assert isinstance(bias, torch.Tensor)
+    for step in (0, 5, 6, 7, 5):
+        updates.zero_grad(step, 2)
+        assert bias.requires_grad is (step < 6)
+        assert all(p.requires_grad for p in weights if p is not bias)
+    compiled = tiny(optimizer=component, engine__compile=True)
+    updates = Updates(compiled, weights)
+    updates.zero_grad(7, 2)
+    assert bias.requires_grad
+
+
 def test_by_role_gives_each_role_to_its_optimizer() -> None:
     net, weights = make()
     optimizer = OPTIMIZERS.build(BY_ROLE, params=weights)

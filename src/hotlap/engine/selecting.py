@@ -34,7 +34,7 @@ class _Learner:
             return functional.cross_entropy(logits, labels, label_smoothing=self._smoothing, reduction="none")
 
     def update(self, loss: Tensor, step: int, total: int, per_epoch: int) -> None:
-        self._updates.zero_grad()
+        self._updates.zero_grad(step, per_epoch)
         self._program.backward(loss)
         self._updates.step(step, total, per_epoch)
 

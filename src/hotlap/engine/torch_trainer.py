@@ -70,7 +70,7 @@ class TorchTrainer:
         program, updates, per_epoch = self._program, self._updates, self.steps_per_epoch
         for images, labels in self._feed.epoch():
             images, labels, share = self._select(images, labels, done, total, per_epoch)
-            updates.zero_grad()
+            updates.zero_grad(done, per_epoch)
             with context(program.precision, self._device):
                 loss = share * program.losses(images, labels)
             program.backward(loss)

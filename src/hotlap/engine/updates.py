@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +17,7 @@ class Optimizer(Protocol):
     """What the engine needs of an optimizer; every ``torch.optim.Optimizer`` has it.
 
     A group's ``lr`` is its peak when built; a group that holds a ``factor``, a schedule of its own, follows that
-    instead of the recipe's.
+    instead of the recipe's; one that holds ``ends`` is trained for so many epochs only.
     """
 
     param_groups: list[dict[str, Any]]
@@ -51,10 +52,16 @@ class Updates:
         schedule: Schedule = SCHEDULES.build(recipe.schedule)
         groups = self.optimizer.param_groups
         self._plan = [(group["lr"], group.get("factor") or schedule) for group in groups]
+        # Compiled code would be compiled anew, in mid-training, for fewer gradients.
+        ending = [] if recipe.engine.compile else [group for group in groups if group.get("ends") is not None]
+        self._ending = [(group["ends"], group["params"]) for group in ending]
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
+    def zero_grad(self, done: int = 0, per_epoch: int = 1) -> None:
+        """Forget all gradients; from step ``done`` on, ask for none of weights that no step will change any more."""
         self.optimizer.zero_grad()
+        for epochs, weights in self._ending:
+            for weight in weights:
+                weight.requires_grad_(done < math.ceil(epochs * per_epoch))
 
     def rates(self, done: int, total: int, per_epoch: int) -> list[float]:
         """Set the learning rate of each group for step ``done`` (from 0) of ``total``, and return them."""

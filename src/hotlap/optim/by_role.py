@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,15 +21,17 @@ class ByRole:
     Args:
         parts: each with its own parameters; the first is the one that others may follow.
         schedules: for each, a schedule in place of the recipe's, or None.
+        ends: for each, the epochs after which its learning rate is 0 for good, or None.
     """
 
-    def __init__(self, parts: list[torch.optim.Optimizer], schedules: list[Schedule | None]) -> None:
+    def __init__(
+        self, parts: list[torch.optim.Optimizer], schedules: Sequence[Schedule | None], ends: Sequence[float | None]
+    ) -> None:
         self.parts = parts
-        self._schedules = schedules
-        for part, schedule in zip(parts, schedules, strict=True):
-            if schedule is not None:
-                for group in part.param_groups:
-                    group["factor"] = schedule
+        for part, schedule, end in zip(parts, schedules, ends, strict=True):
+            for group in part.param_groups:
+                group |= {} if schedule is None else {"factor": schedule}
+                group |= {} if end is None else {"ends": end}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -46,11 +49,12 @@ class ByRole:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all optimizers, without their schedules, which are part of the recipe."""
+        """Return the states of all optimizers, without their schedules and ends, which are part of the recipe."""
         states = [part.state_dict() for part in self.parts]
         for state in states:
             for group in state["param_groups"]:
                 group.pop("factor", None)
+                group.pop("ends", None)
         return {"parts": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -113,7 +117,16 @@ def by_role(
     built = [(roles, OPTIMIZERS.build(c, params=weights)) for roles, c, weights in chosen if weights]
     leader = built[0][1].param_groups[0]
     schedule = _whitening_schedule(whitening_epochs, whitening_schedule, leader) if apart else None
-    return ByRole([part for _, part in built], [schedule if roles == ("whitening",) else None for roles, _ in built])
+    # The linear schedule, too, stays at 0 after its epochs.
+    linear = whitening_schedule is not None and whitening_schedule.name == "linear"
+    spans = [whitening_epochs, whitening_schedule.options.get("epochs") if whitening_schedule and linear else None]
+    end = min((span for span in spans if span is not None), default=None)
+    alone = [roles == ("whitening",) for roles, _ in built]
+    return ByRole(
+        [part for _, part in built],
+        [schedule if own else None for own in alone],
+        [end if own else None for own in alone],
+    )
 
 
 def _whitening_schedule(epochs: float | None, component: Component | None, leader: dict[str, Any]) -> Schedule:

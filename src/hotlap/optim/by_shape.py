@@ -60,4 +60,5 @@ def by_shape(*, params: Weights, matrices: Component, rest: Component, scales: S
     taken = {id(p) for p in found}
     if others := params.only(p for p in params if id(p) not in taken):
         parts.append(OPTIMIZERS.build(rest, params=others))
-    return ByRole(parts, [None] * len(parts))
+    none = [None] * len(parts)
+    return ByRole(parts, none, none)
