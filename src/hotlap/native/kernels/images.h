@@ -78,12 +78,16 @@ inline int load_image(const Net& net, const uint8_t* image, int dy, int dx, bool
   }
   if (!look) return -1;
   int count = 0;
-  const int pool = l.pool, side = l.pool + l.kernel - 1, out_w = l.out_w;
+  const int pool = l.pool, side = l.pool + l.kernel - 1, pad = l.pad, out_w = l.out_w;
   for (int y = 0; y < l.out_h; y++) {
+    // What a field has of the margin is blank.
+    const int top = y * pool - pad, first = top < 0 ? 0 : top;
+    const int last = top + side < net.crop_h ? top + side : net.crop_h;
     uint64_t ink = 0, near = 0;
-    if (whole) ink = inked_of(rows + y * pool, side, width_seen);
+    if (whole) ink = inked_of(rows + first, last - first, width_seen);
     else
-      for (int j = 0; j < side; j++) ink |= inked[y * pool + j];
+      for (int j = first; j < last; j++) ink |= inked[j];
+    ink <<= pad;
     for (int j = 0; j < side; j++) near |= ink >> j;
     for (int i = 0; i < out_w; i++) {
       windows[count] = y * out_w + i;

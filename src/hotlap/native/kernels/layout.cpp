@@ -174,7 +174,7 @@ bool lay_out(hl_network& made, const Shape& shape, const hl_layer* layers, int c
   if (c != shape.classes) return false;
   Layer& first = net.layer[0];
   // Marks of ink are kept in one word a row.
-  first.skip_blank = net.blank_is_zero && first.pad == 0 && net.crop_w <= 64 && net.crop_h <= 64;
+  first.skip_blank = net.blank_is_zero && net.crop_w + 2 * first.pad <= 64 && net.crop_h <= 64;
   allocate(made);
   for (int i = 0; i < net.tensors; i++) {
     Tensor& t = net.tensor[i];
