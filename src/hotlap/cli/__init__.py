@@ -7,13 +7,16 @@ import sys
 from collections.abc import Sequence
 
 from hotlap.errors import HotlapError
+from hotlap.startup import defer
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    defer(given)
+    sys.exit(run(given))
 
 
 def run(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hotlap.engine.network import build_network
 from hotlap.recipe import Recipe
+from hotlap.startup import complete
 from hotlap.techniques import AUGMENTATIONS
 from hotlap.techniques.base import Resizing
 
@@ -74,6 +75,7 @@ def inspect_recipe(
         train_images: images of the training set.
         test_images: images of the test set.
     """
+    complete()
     with torch.device("meta"):
         network = build_network(recipe, shape, classes, torch.device("meta"))
         images = torch.empty((_COUNTED, *shape))

@@ -27,6 +27,7 @@ from hotlap.native.moves import Moves
 from hotlap.optim.by_role import ByRole
 from hotlap.optim.weights import weights_of
 from hotlap.recipe import Recipe
+from hotlap.startup import without_compiler
 from hotlap.techniques import AUGMENTATIONS, VIEWS
 from hotlap.techniques.averaging import Averaging
 from hotlap.techniques.base import Moment
@@ -70,7 +71,8 @@ def translate(recipe: Recipe, network: nn.Module, shape: tuple[int, int, int]) -
     averaging = averaging_of(recipe, network)
     if not isinstance(averaging, NoAveraging | MovingAverage):
         raise OutsideFamilyError(f"its average of the weights is {type(averaging).__name__}")
-    updates = Updates(recipe, weights_of(network, recipe.batch_size))
+    with without_compiler():
+        updates = Updates(recipe, weights_of(network, recipe.batch_size))
     optimizer = updates.optimizer
     rules, groups = rules_of(optimizer.parts if isinstance(optimizer, ByRole) else [optimizer], stack.parameters)
     return Translation(stack, rules, groups, updates, averaging, moves, views)

@@ -15,6 +15,7 @@ from hotlap.errors import InputError
 from hotlap.models import MODELS
 from hotlap.native.library import missing
 from hotlap.recipe import Recipe
+from hotlap.startup import complete
 
 _LARGEST_TRIED = 64
 
@@ -44,6 +45,7 @@ def least_side(recipe: Recipe, channels: int, classes: int) -> int | None:
 
     Networks are built without memory for it, and the global generators are left as they were.
     """
+    complete()
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         for side in range(1, _LARGEST_TRIED + 1):
             try:

@@ -20,6 +20,7 @@ from hotlap.engine.selecting import Selecting
 from hotlap.engine.updates import Updates
 from hotlap.engine.warmup import warm_up
 from hotlap.recipe import Recipe
+from hotlap.startup import complete
 
 
 class TorchTrainer:
@@ -46,6 +47,7 @@ class TorchTrainer:
         device: torch.device,
         streams: Sequence[Streams],
     ) -> None:
+        complete()
         self._recipe, self._device, self._streams = recipe, device, streams
         self._program = Program(recipe, shape, classes, device, len(streams))
         self.precision = self._program.precision

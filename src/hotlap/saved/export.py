@@ -21,6 +21,7 @@ from hotlap._files import replace_file
 from hotlap.errors import HotlapError, InputError
 from hotlap.saved.folding import fold_norms
 from hotlap.saved.model import SavedModel
+from hotlap.startup import complete
 
 Format: TypeAlias = Literal["onnx", "torch-export"]
 Answer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -107,6 +108,7 @@ def export(
         InputError: a library is missing, or the file cannot be written.
         HotlapError: what was exported answers otherwise than the model; nothing is written.
     """
+    complete()
     path = Path(path)
     whole = WholeModel(model, softmax=softmax).eval()
     if images is None:

@@ -22,6 +22,7 @@ from hotlap.engine.seeding import isolated
 from hotlap.errors import HotlapError, InputError
 from hotlap.result import Run
 from hotlap.saved.header import Facts
+from hotlap.startup import complete
 from hotlap.techniques import VIEWS
 from hotlap.techniques.views import Views
 
@@ -231,6 +232,7 @@ class SavedModel:
 
 def _rebuilt(facts: Facts, tensors: dict[str, Tensor], name: str) -> nn.Module:
     """Build the network anew on the CPU, with the weights given; InputError where they are not its own."""
+    complete()
     try:
         # Without memory at first: a damaged recipe may ask for any size.
         with torch.device("meta"):
