@@ -83,7 +83,7 @@ def test_bad_ladders_are_refused() -> None:
 
 
 def test_names() -> None:
-    assert get_recipe("mnist") == get_recipe("mnist/8-final") == recipes()["mnist/8-final"]
+    assert get_recipe("mnist") == get_recipe("mnist/record") == recipes()["mnist/record"]
     with pytest.raises(InputError, match="did you mean 'mnist/8-final'"):
         get_recipe("mnist/8-finale")
     with pytest.raises(InputError, match="did you mean 'mnist'"):

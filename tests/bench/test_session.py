@@ -126,7 +126,7 @@ def test_recipes_are_found_by_name_file_and_object(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_text(tiny().to_json(indent=1))
     assert resolve_recipe(path) == resolve_recipe(str(path)) == resolve_recipe(tiny()) == tiny()
-    assert resolve_recipe("mnist") == get_recipe("mnist/8-final")
+    assert resolve_recipe("mnist") == get_recipe("mnist/record")
     changed = resolve_recipe(tiny(), changes={"optimizer.lr": 0.5})
     assert changed.name == "tiny [optimizer.lr=0.5]"
     assert changed.digest == tiny(optimizer__lr=0.5).digest
@@ -143,15 +143,15 @@ def test_other_data_brings_its_own_normalisation(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (80, 28, 28), np.uint8)
     y = np.arange(80) % 4
     np.savez(path, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
-    recipe = resolve_recipe("mnist", data=path)
+    recipe = resolve_recipe("mnist/8-final", data=path)
     assert recipe.data == part("arrays", **{**datasets.options("arrays"), "path": str(path)})
     assert (recipe.feed.mean, recipe.feed.std, recipe.target) == (None, None, None)
     assert recipe.name == "mnist/8-final on mine"
-    run = hotlap.train("mnist", data=path)
+    run = hotlap.train("mnist/8-final", data=path)
     assert run.module(torch.zeros(1, 1, 28, 28)).shape == (1, 4)
     folder = data_component(tmp_path)
     assert folder.options == {**datasets.options("folder"), "path": str(tmp_path)}
-    assert resolve_recipe("mnist", data=tmp_path, changes={"data.size": 32}).data.options["size"] == 32
+    assert resolve_recipe("mnist/8-final", data=tmp_path, changes={"data.size": 32}).data.options["size"] == 32
     assert data_component("fashion-mnist") == part("fashion-mnist")
     with pytest.raises(InputError, match=r"no data set at 'nowhere'.*one of mnist"):
         data_component("nowhere")

@@ -92,7 +92,7 @@ def test_train_says_when_the_target_is_missed(hotlap, recipe: Path) -> None:  # 
     [
         (["train", "mnist/9"], "hotlap: unknown recipe 'mnist/9' → did you mean"),
         (["train", "nothing.json"], "cannot read the recipe"),
-        (["train", "mnist", "--set", "optimizer.lrr=1"], "did you mean 'optimizer.lr'"),
+        (["train", "mnist/8-final", "--set", "optimizer.lrr=1"], "did you mean 'optimizer.lr'"),
         (["train", "mnist", "--set", "batch_size"], "--set takes path=value"),
         (["train", "mnist", "--set", "batch_size=many"], "takes a whole number, not many"),
         (["train", "mnist", "--target", "99"], "target is an accuracy between 0 and 1"),
@@ -108,7 +108,7 @@ def test_train_says_when_the_target_is_missed(hotlap, recipe: Path) -> None:  # 
         (["ladder", "mnist", "--rungs", "9"], "has rungs 0..8"),
         (["ladder", "mnist", "--max-minutes", "-1"], "must be positive"),
         (["compare", "mnist"], "nothing to compare with"),
-        (["compare", "mnist", "mnist/8-final"], "are one recipe"),
+        (["compare", "mnist", "mnist/record"], "are one recipe"),
         (["compare", "mnist", "--set", "epochs=2", "--until", "2"], "--until is an error rate"),
         (["compare", "mnist", "--set", "epochs=2", "--plan"], "--plan and a positive --effect go together"),
         (["compare", "mnist", "--set", "epochs=2", "--plan", "--effect", "0.05"], "no spread is known"),
@@ -189,12 +189,12 @@ def test_show_diff(hotlap) -> None:  # type: ignore[no-untyped-def]
         assert text in shown.out
     changes = hotlap("show", "mnist/8-final", "--diff", "mnist/7-narrower", "--json").json["changes"]
     assert {"path": "epochs", "before": 2.0, "after": 1.0} in changes
-    assert "differ in nothing" in hotlap("show", "mnist", "--diff", "mnist/8-final").out
+    assert "differ in nothing" in hotlap("show", "mnist", "--diff", "mnist/record").out
     assert "change" not in hotlap("show", "mnist/8-final", "--diff", "mnist/5-one-cycle").out.split("after")[1]
 
 
 def test_list(hotlap) -> None:  # type: ignore[no-untyped-def]
-    assert "mnist/8-final (= mnist)" in hotlap("list").out
+    assert "mnist/record (= mnist)" in hotlap("list").out
     ladders = hotlap("list", "--json").json
     assert len(next(lad for lad in ladders if lad["ladder"] == "mnist")["recipes"]) == 9
     [own] = [lad for lad in ladders if lad["ladder"] is None]
@@ -326,7 +326,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_own_images(hotlap, photos: Path) -> None:  # type: ignore[no-untyped-def]
-    refused = hotlap("train", "mnist", "--data", photos)
+    refused = hotlap("train", "mnist/8-final", "--data", photos)
     assert refused.status == 2
     assert "2 sizes" in refused.err
     assert "as --set data.KEY=VALUE" in refused.err
@@ -335,9 +335,9 @@ def test_own_images(hotlap, photos: Path) -> None:  # type: ignore[no-untyped-de
     assert (info["classes"], info["channels"], info["size"]) == (2, 3, [28, 28])
     learn = ("--set", "data.size=28", "--set", "data.resize=crop", "--set", "epochs=20", "--set", "batch_size=16")
     gentle = ("--set", "optimizer.lr=0.001", "--target", "0.9")
-    done = hotlap("train", "mnist", "--data", photos, *learn, *gentle)
+    done = hotlap("train", "mnist/8-final", "--data", photos, *learn, *gentle)
     assert done.status == 0, done.out + done.err
-    assert "3×28×28" in hotlap("show", "mnist", "--data", photos, *learn).out
+    assert "3×28×28" in hotlap("show", "mnist/8-final", "--data", photos, *learn).out
 
 
 def test_certify_writes_evidence_that_can_be_checked(hotlap, recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -71,7 +71,7 @@ def test_too_small_images_are_one_clear_line(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_least_sides_and_what_is_chosen_below_them(tmp_path: Path) -> None:
-    small = least_side(get_recipe("mnist"), 1, 2)
+    small = least_side(get_recipe("mnist/8-final"), 1, 2)
     assert small == 12
     chosen = choose(folder(tmp_path / "photos", (small - 1, small - 1), grey=True))
     assert chosen.recipe.name.startswith("cifar10-airbench/94-muon")
@@ -117,7 +117,7 @@ def test_batches_and_epochs_follow_the_number_of_images(tmp_path: Path) -> None:
         )
         return choose(path, changes=changes).recipe
 
-    of_own = get_recipe("mnist")
+    of_own = get_recipe("mnist/8-final")
     assert (of_own.batch_size, of_own.epochs) == (256, 1)
     few = chosen(200)
     assert (few.batch_size, few.epochs) == (16, 19)  # 13 steps an epoch, 235 on MNIST

@@ -89,13 +89,13 @@ def test_records_need_no_store(hotlap: Hotlap, own_store: Path, tmp_path: Path) 
 
 
 def test_comparing(hotlap: Hotlap, stored: Path, tmp_path: Path) -> None:
-    status, out, _ = hotlap("report", "own/*", "--compare", "mnist/7-narrower", "mnist")
+    status, out, _ = hotlap("report", "own/*", "--compare", "mnist/7-narrower", "mnist/8-final")
     assert status == 0
     sentence = out.splitlines()[0]
     assert sentence.startswith("mnist/8-final against mnist/7-narrower: accuracy ")
     page = (tmp_path / "report.html").read_text()
     assert "<blockquote>" in page and "mnist/8-final against mnist/7-narrower" in page
-    document = json.loads(hotlap("report", "--compare", "mnist/7-narrower", "mnist", "--json")[1])
+    document = json.loads(hotlap("report", "--compare", "mnist/7-narrower", "mnist/8-final", "--json")[1])
     assert document["comparisons"] == [sentence]
 
 
@@ -117,7 +117,7 @@ def test_plots_as_files(hotlap: Hotlap, stored: Path, tmp_path: Path, kind: str)
         (["empty"], "there are no records below empty"),
         (["-o", "empty"], "empty is a folder → -o empty/report.html"),
         (["-o", "file/report.html"], "cannot write file/report.html"),
-        (["--compare", "mnist", "mnist/8-final"], "are one recipe"),
+        (["--compare", "mnist/8-final", "mnist/8-final"], "are one recipe"),
         (["--compare", "mnist", "absent"], "unknown recipe"),
         (["--format", "png", "--compare", "a", "b"], "are for the HTML page"),
         (["mnist/8-final", "--format", "png"], "no ladder and no learning curve"),

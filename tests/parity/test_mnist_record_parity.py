@@ -21,8 +21,8 @@ from hotlap.ladder import get_recipe, own_records
 from hotlap.recipe import Recipe
 
 STEPS = 20
-BATCH = {"mnist/record": 144, "mnist/record-plain": 160}
-TOTAL = {"mnist/record": 130, "mnist/record-plain": 158}
+BATCH = {"mnist/record": 192, "mnist/record-plain": 192}
+TOTAL = {"mnist/record": 163, "mnist/record-plain": 220}
 
 
 def test_none_is_left_out() -> None:
@@ -74,7 +74,7 @@ def test_the_first_losses_equal_those_of_a_plain_reading(
     assert len(losses) == count
     assert observer.seen == pytest.approx(losses, rel=rel)
     # Training really moved: equal constants would be equal too.
-    assert losses[-1] < 0.99 * losses[0]
+    assert losses[-1] < (1 - 10 * rel) * losses[0]
 
 
 @pytest.mark.parametrize("name", list(BATCH))

@@ -20,7 +20,7 @@ from hotlap.ladder import get_recipe
 from hotlap.ladders import DEFAULTS
 from hotlap.recipe import Component, Recipe, part
 
-SMALL_GREY = "mnist"
+SMALL_GREY = "mnist/8-final"
 """Whose recipe is taken for grey images of at most ``_SMALL`` pixels a side."""
 
 OTHER = "cifar10"
@@ -135,7 +135,7 @@ def _recipe_for(name: str, found: Inspection) -> tuple[str, str]:
         return OTHER, f"for {kind} images of {size}"
     least = least_side(get_recipe(SMALL_GREY), found.channels, len(found.class_names)) or 1
     if min(found.size) < least:
-        return OTHER, f"because {DEFAULTS[SMALL_GREY]} takes images from {least}×{least} on, and these are {size}"
+        return OTHER, f"because {SMALL_GREY} takes images from {least}×{least} on, and these are {size}"
     return SMALL_GREY, f"for small grey images ({size})"
 
 

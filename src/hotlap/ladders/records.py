@@ -13,22 +13,22 @@ MNIST = Recipe(
     augment=(part("translate", max_px=1),),
     model=part(
         "lean-stack",
-        crop=22,
-        widths=(16, 32),
+        crop=20,
+        widths=(8, 16),
         kernels=(3, 3),
-        padding=(0, 0),
+        padding=(1, 0),
         pools=(2, 2),
         pooling="max",
         order="pool-activation",
-        hidden=(96,),
+        hidden=(72,),
     ),
     label_smoothing=0.05,
     optimizer=part(
         "by-shape",
         matrices=part(
             "muon-polar",
-            lr=0.18,
-            momentum=0.7,
+            lr=0.12,
+            momentum=0.733,
             nesterov=True,
             steps=3,
             renormalise_every=0,
@@ -39,17 +39,15 @@ MNIST = Recipe(
         scales=(0.444, 1.0, 0.667),
     ),
     schedule=part("one-cycle", warmup=0.07, shape="linear", start_factor=0.04, end_factor=0.02),
-    batch_size=144,
-    epochs=0.31,
+    batch_size=192,
+    epochs=0.52,
     evaluation=Evaluation(
         batch_size=1000,
-        augmentation=part("selective", of=part("shifts", pixels=1), share=0.1),
+        augmentation=part("selective", of=part("shifts", pixels=1), share=0.03),
     ),
     engine=EngineOptions(memory_format="channels_last"),
 )
 
-MNIST_PLAIN = MNIST.with_changes(
-    {"evaluation.augmentation": None, "batch_size": 160, "epochs": 0.42}, name="mnist/record-plain"
-)
+MNIST_PLAIN = MNIST.with_changes({"evaluation.augmentation": None, "epochs": 0.7}, name="mnist/record-plain")
 
 RECIPES = (MNIST, MNIST_PLAIN)

@@ -104,7 +104,8 @@ def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tenso
         pool: the pooling.
         images: (N, C, H, W).
     """
-    if has_torch_function((images,)):
+    # Proxies that trace a network are to see its layers.
+    if type(images) is Tensor and has_torch_function((images,)):
         return handle_torch_function(convolve_and_pool, (images,), conv, pool, images)
     return cast(Tensor, pool(conv(images)))
 
