@@ -40,7 +40,7 @@ MNIST = Recipe(
     ),
     schedule=part("one-cycle", warmup=0.07, shape="linear", start_factor=0.04, end_factor=0.02),
     batch_size=192,
-    epochs=0.52,
+    epochs=0.56,
     evaluation=Evaluation(
         batch_size=1000,
         augmentation=part("selective", of=part("shifts", pixels=1), share=0.03),
@@ -48,6 +48,6 @@ MNIST = Recipe(
     engine=EngineOptions(memory_format="channels_last"),
 )
 
-MNIST_PLAIN = MNIST.with_changes({"evaluation.augmentation": None, "epochs": 0.7}, name="mnist/record-plain")
+MNIST_PLAIN = MNIST.with_changes({"evaluation.augmentation": None, "epochs": 0.8}, name="mnist/record-plain")
 
 RECIPES = (MNIST, MNIST_PLAIN)
