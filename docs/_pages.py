@@ -176,7 +176,8 @@ def main() -> None:
             part_page(kind, entry, records)
             menu.append(f"        * [{entry.name}](parts/{kind}/{entry.name}.md)")
     menu += [
-        "* [Python interface](reference.md)", "* [Compiled backend](native.md)", "* [Questions](faq.md)",
+        "* [Python interface](reference.md)", "* [Compiled backend](native.md)", "* [Where the time goes](roofline.md)",
+        "* [Questions](faq.md)",
         "* [Glossary](glossary.md)", "* [What was tried](log.md)",
     ]  # fmt: skip
     write("nav.md", menu)
