@@ -50,22 +50,4 @@ MNIST = Recipe(
 
 MNIST_PLAIN = MNIST.with_changes({"evaluation.augmentation": None, "epochs": 0.92}, name="mnist/record-plain")
 
-# Clothes fill the whole image, and are as good in a mirror.
-FASHION = MNIST.with_changes(
-    {
-        "data": part("fashion-mnist"),
-        "feed.mean": (0.286,),
-        "feed.std": (0.353,),
-        "augment": (part("flip", share=0.5),),
-        "model.crop": None,
-        "model.padding": (1, 1),
-        "model.hidden": (96,),
-        "optimizer.matrices.lr": 0.13,
-        "epochs": 1.3,
-        "evaluation.augmentation": part("selective", of=part("mirror"), share=0.2),
-        "target": 0.91,
-    },
-    name="fashion-mnist/record",
-)
-
-RECIPES = (MNIST, MNIST_PLAIN, FASHION)
+RECIPES = (MNIST, MNIST_PLAIN)
