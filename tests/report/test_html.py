@@ -269,7 +269,7 @@ def test_gathering_from_the_store_and_from_records(tmp_path: Path, own_store: Pa
 
 
 def test_runs_in_turn_are_compared_as_interleaved_pairs() -> None:
-    section, found = comparison_section("mnist/7-narrower", "mnist", two_rungs())
+    section, found = comparison_section("mnist/7-narrower", "mnist/8-final", two_rungs())
     assert len(found) == 1
     assert found[0].startswith("mnist/8-final against mnist/7-narrower: accuracy +0.0")
     assert "2.13 times as fast" in found[0] and "over 6 interleaved pairs" in found[0]
@@ -288,7 +288,7 @@ def test_runs_apart_are_not_called_interleaved_and_marks_are_said() -> None:
     _, found = comparison_section("mnist/7-narrower", "mnist/8-final", [*a, *b])
     assert "4 pairs of one seed that were not run in turn" in found[0]
     assert "‡" in found[0] and "†" not in found[0]
-    _, stopping = comparison_section("mnist", HOSTILE, [of("mnist/8-final", 0, 0.99, 9.0, 3), *hostile_runs()])
+    _, stopping = comparison_section("mnist/8-final", HOSTILE, [of("mnist/8-final", 0, 0.99, 9.0, 3), *hostile_runs()])
     assert "†" in stopping[0]
 
 
@@ -297,9 +297,9 @@ def test_what_cannot_be_compared() -> None:
     with pytest.raises(InputError, match=r"unknown recipe.*did you mean 'mnist/8-final'"):
         comparison_section("mnist/7-narrower", "mnist/8-finale", runs)
     with pytest.raises(InputError, match="are one recipe"):
-        comparison_section("mnist", get_recipe("mnist").digest[:8], runs)
+        comparison_section("mnist/8-final", get_recipe("mnist/8-final").digest[:8], runs)
     with pytest.raises(InputError, match="no seed was run with both"):
-        comparison_section("mnist/7-narrower", "mnist", [runs[0], of("mnist/8-final", 7, 0.99, 9.0, 3)])
+        comparison_section("mnist/7-narrower", "mnist/8-final", [runs[0], of("mnist/8-final", 7, 0.99, 9.0, 3)])
     changed = replace(runs[1], id="c", recipe=runs[1].recipe.with_changes({"epochs": 3}))
     with pytest.raises(InputError, match=r"stands for 2 recipes.*digest"):
         comparison_section("mnist/7-narrower", "mnist/8-final", [*runs, changed])
