@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hotlap.errors import InputError
 
-ABI = 2
+ABI = 3
 LAYERS = 32
 CHANNELS = 16
 THREADS = 64
@@ -37,7 +37,7 @@ Rule = np.dtype(
 )
 Average = np.dtype([("kind", np.int32), ("copy_back", np.int32), ("rate", np.float32)])
 Conv3 = np.dtype(
-    [(name, np.int32) for name in ["n", "height", "width", "in", "out", "pad", "pool", "unused"]]
+    [(name, np.int32) for name in ["n", "height", "width", "in", "out", "pad", "pool", "tile"]]
     + [(name, np.int64) for name in ["filter_out", "filter_in", "filter_tap"]]
 )
 View = np.dtype([(name, np.int16) for name in ["dy", "dx", "mirrored", "unused"]] + [("weight", np.float32)])
@@ -310,6 +310,7 @@ class Convolution:
         into: channels of the input.
         out: channels of the output.
         pad: rows and columns of zeros around, 0 to 2.
+        tile: side of Winograd's tiles, 2 to 8; 0 for the one that takes the fewest products.
         pool: ``POOL_OUT`` to keep the largest of each 2×2 outputs, ``POOL_IN`` where the input is behind such pooling.
     """
 
@@ -320,6 +321,7 @@ class Convolution:
     out: int
     pad: int
     pool: int
+    tile: int = 0
 
     @property
     def out_size(self) -> tuple[int, int]:
@@ -379,7 +381,7 @@ class Convolver:
 
     def _prepare(self, conv: Convolution, strides: tuple[int, int, int], threads: int) -> tuple[int, int]:
         self._conv = np.array(
-            (conv.n, conv.height, conv.width, conv.into, conv.out, conv.pad, conv.pool, 0, *strides), Conv3
+            (conv.n, conv.height, conv.width, conv.into, conv.out, conv.pad, conv.pool, conv.tile, *strides), Conv3
         )
         at = int(self._conv.ctypes.data)
         floats = int(self._library.hl_conv3_workspace(self._name, threads, at))

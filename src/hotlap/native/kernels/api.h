@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HL_ABI 2
+#define HL_ABI 3
 #define HL_MAX_CHANNELS 16
 
 #ifdef __cplusplus
@@ -55,8 +55,11 @@ typedef struct hl_network hl_network;
 // With HL_POOL_OUT the largest of each 2×2 outputs is kept, and `index` (as y, bytes) tells which: 0 to 3, row by row;
 // y, and dy where the filters' gradients are asked for, have half the size. With HL_POOL_IN, x has: its values belong to
 // the places that `index` tells, and all others are 0.
+//
+// `tile` is the side, 2 to 8, of the tiles that are computed at once, or 0 for the one that takes the fewest products. Not
+// every one will do with HL_POOL_OUT: no window may lie in two tiles.
 typedef struct {
-  int32_t n, height, width, in, out, pad, pool, unused;
+  int32_t n, height, width, in, out, pad, pool, tile;
   int64_t filter_out, filter_in, filter_tap;
 } hl_conv3;
 

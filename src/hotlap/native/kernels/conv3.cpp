@@ -19,12 +19,14 @@ struct Plan {
 
   Plan(const char* instruction_set, int threads, const hl_conv3& c) : backend(backend_of(instruction_set)) {
     const bool good = backend && threads >= 1 && threads <= kMaxThreads && c.n >= 0 && c.in >= 1 && c.out >= 1 &&
-                      c.pad >= 0 && c.pad <= 2 && c.pool >= 0 && c.pool <= 2 && c.height + 2 * c.pad >= 3 && c.width + 2 * c.pad >= 3;
+                      c.pad >= 0 && c.pad <= 2 && c.pool >= 0 && c.pool <= 2 && c.height + 2 * c.pad >= 3 && c.width + 2 * c.pad >= 3 &&
+                      (c.tile == 0 || (c.tile >= 2 && c.tile <= 8));
     if (!good) {
       backend = nullptr;
       return;
     }
     size = backend->conv3_size(c);
+    if (!size.fits) backend = nullptr;
     blank = 0, matrices = rounded(c.in), slots = matrices + rounded(size.matrices * threads);
     floats = slots + size.slot * threads + kAlign;
   }
@@ -65,7 +67,7 @@ Conv3Job job_of(const Plan& plan, int threads, const hl_conv3& conv, float* work
   for (long i = 0; i < conv.in; i++) base[plan.blank + i] = 0;
   Conv3Job job{};
   job.conv = &conv, job.matrices = base + plan.matrices, job.slots = base + plan.slots;
-  job.blank = base + plan.blank, job.parts = threads;
+  job.blank = base + plan.blank, job.parts = threads, job.side = plan.size.side;
   return job;
 }
 

@@ -1,5 +1,5 @@
-// 3×3 convolutions of whole batches for the PyTorch engine, by Winograd's tiles of 4×4: a product of 36 matrices instead
-// of 144 multiplications for every tile, input and output channel. Lavin and Gray 2016, with the points 0, ±1, ±2.
+// 3×3 convolutions of whole batches for the PyTorch engine, by Winograd's tiles: for R×R outputs (R + 2)² products of
+// every input and output channel instead of 9 R². Lavin and Gray 2016.
 //
 // Images are channels-last, without padding of channels. Between the transforms, matrices lie in panels: P channels of
 // all rows of a block, one block of rows after another, so that every read of the products is of whole cache lines.
@@ -7,11 +7,18 @@
 
 #include "net.h"
 #include "simd.h"
+#include "tiles.h"
 
 namespace hotlap::HL_SPACE {
 
 constexpr int P = 2 * W;
-constexpr int kSide = 6, kPlaces = kSide * kSide, kOut = 4;
+
+// Transforming the filters or their gradients costs as much as the products of about so many tiles.
+constexpr long kFilterCost = 16;
+
+// Blocks are small, so that they stay in the cache. From so many products of a tile on, the filters' matrices, which every
+// block reads, do not, and fewer blocks are better.
+constexpr long kManyProducts = 1 << 21;
 
 HL_INLINE V load_some(const float* p, int n) {
   if (n >= W) return load(p);
@@ -27,245 +34,242 @@ HL_INLINE void store_some(float* p, V v, int n) {
 typedef int8_t VB __attribute__((vector_size(W)));
 HL_INLINE VI load_bytes(const uint8_t* p, int n) {
   VB v{};
-  std::memcpy(&v, p, n < W ? n : W);
+  if (n >= W) std::memcpy(&v, p, W);
+  else std::memcpy(&v, p, n);
   return __builtin_convertvector(v, VI);
 }
 HL_INLINE void store_bytes(uint8_t* p, VI v, int n) {
   const VB bytes = __builtin_convertvector(v, VB);
-  std::memcpy(p, &bytes, n < W ? n : W);
+  if (n >= W) std::memcpy(p, &bytes, W);
+  else std::memcpy(p, &bytes, n);
 }
 
-// Six inputs of one row or column of a tile.
-HL_INLINE void input_line(const V* d, V* t) {
-  const V a = d[4] - 4.f * d[2], b = d[3] - 4.f * d[1], c = d[4] - d[2], e = 2.f * (d[3] - d[1]);
-  t[0] = 4.f * d[0] - 5.f * d[2] + d[4];
-  t[1] = a + b, t[2] = a - b, t[3] = c + e, t[4] = c - e;
-  t[5] = 4.f * d[1] - 5.f * d[3] + d[5];
-}
-HL_INLINE void output_line(const V* m, V* y) {
-  const V a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], d = m[3] - m[4];
-  y[0] = m[0] + a + c, y[1] = b + 2.f * d, y[2] = a + 4.f * c, y[3] = b + 8.f * d + m[5];
-}
-// The transpose of output_line, for the gradients of the outputs.
-HL_INLINE void gradient_line(const V* y, V* m) {
-  const V a = y[0] + y[2], b = y[1] + y[3], c = y[0] + 4.f * y[2], d = 2.f * y[1] + 8.f * y[3];
-  m[0] = y[0], m[1] = a + b, m[2] = a - b, m[3] = c + d, m[4] = c - d, m[5] = y[3];
-}
-HL_INLINE void filter_line(const V* g, V* u) {
-  const V a = (g[0] + g[2]) * (-1.f / 6), b = g[1] * (1.f / 6), c = g[0] * (1.f / 24) + g[2] * (1.f / 6);
-  const V d = g[1] * (1.f / 12);
-  u[0] = g[0] * .25f, u[1] = a - b, u[2] = a + b, u[3] = c + d, u[4] = c - d, u[5] = g[2];
-}
-// The transpose of filter_line.
-HL_INLINE void filter_gradient_line(const V* u, V* g) {
-  const V a = (u[1] + u[2]) * (-1.f / 6), b = (u[2] - u[1]) * (1.f / 6), c = u[3] + u[4], d = u[3] - u[4];
-  g[0] = u[0] * .25f + a + c * (1.f / 24), g[1] = b + d * (1.f / 12), g[2] = a + c * (1.f / 6) + u[5];
-}
-
+// A convolution by tiles of side×side outputs.
 struct Conv3 {
   hl_conv3 c;
+  long places;                    // of each tile's transform
   long in_h, in_w, out_h, out_w;  // before pooling
   long tiles_y, tiles_x, tiles;   // of one image
   long in_panels, out_panels;
-  long in_place, out_place, filter_place;  // floats from one of the 36 matrices to the next
+  long block_rows;  // tiles that are worked on together
+  long in_place, out_place, filter_place;  // floats from one place's matrix to the next
 
-  explicit Conv3(const hl_conv3& conv) : c(conv) {
+  Conv3(const hl_conv3& conv, int side) : c(conv), places((side + 2L) * (side + 2)) {
     out_h = c.height + 2L * c.pad - 2, out_w = c.width + 2L * c.pad - 2;
     // Pooling leaves the last of an odd number of rows or columns out.
     if (c.pool == HL_POOL_OUT) out_h -= out_h % 2, out_w -= out_w % 2;
     in_h = c.height, in_w = c.width;
     if (c.pool == HL_POOL_IN) in_h -= in_h % 2, in_w -= in_w % 2;
-    tiles_y = (out_h + kOut - 1) / kOut, tiles_x = (out_w + kOut - 1) / kOut, tiles = tiles_y * tiles_x;
+    tiles_y = (out_h + side - 1) / side, tiles_x = (out_w + side - 1) / side, tiles = tiles_y * tiles_x;
     in_panels = (c.in + P - 1) / P, out_panels = (c.out + P - 1) / P;
-    // One more line than there are, or all 36 would lie in the same set of the first-level cache.
-    in_place = in_panels * kRows3 * P + kLine, out_place = out_panels * kRows3 * P + kLine;
+    block_rows = places * c.in * c.out > kManyProducts ? 96 : 24;
+    // One more line than there are, or all of them would lie in the same set of the first-level cache.
+    in_place = in_panels * block_rows * P + kLine, out_place = out_panels * block_rows * P + kLine;
     filter_place = out_panels * c.in * P + kLine;
   }
-  long blocks() const { return (c.n * tiles + kRows3 - 1) / kRows3; }
-  long rows(long block) const { return c.n * tiles - block * kRows3 < kRows3 ? c.n * tiles - block * kRows3 : kRows3; }
-  long slot_floats() const { return kPlaces * (in_place + out_place); }
+  long blocks() const { return (c.n * tiles + block_rows - 1) / block_rows; }
+  long rows(long block) const {
+    const long left = c.n * tiles - block * block_rows;
+    return left < block_rows ? left : block_rows;
+  }
+  long slot_floats() const { return places * (in_place + out_place); }
   static constexpr long kLine = 16;
 };
 
-// (36, in panels, rows, P) of the tiles of a block; `blank` is as long as the channels, and zero. Behind pooling, x is
+// (places, in panels, rows, P) of the tiles of a block; `blank` is as long as the channels, and zero. Behind pooling, x is
 // what each maximum gets, and goes to the place of its window that `index` names.
-template <bool POOLED>
+template <int R, bool POOLED>
 void input_tiles(const Conv3& k, long block, const float* x, const uint8_t* index, const float* blank, float* to) {
-  const long count = k.rows(block), channels = k.c.in;
-  for (long r = 0; r < count; r++) {
-    const long tile = block * kRows3 + r, image = tile / k.tiles, at = tile % k.tiles;
-    const long y0 = at / k.tiles_x * kOut - k.c.pad, x0 = at % k.tiles_x * kOut - k.c.pad;
-    const float* from[kPlaces];
-    const uint8_t* chosen[kPlaces];
-    int own[kPlaces];
-    for (int i = 0; i < kPlaces; i++) {
-      const long row = y0 + i / kSide, column = x0 + i % kSide;
-      const bool inside = row >= 0 && row < k.in_h && column >= 0 && column < k.in_w;
-      const long pixel = POOLED ? (image * (k.in_h / 2) + row / 2) * (k.in_w / 2) + column / 2
-                                : (image * k.in_h + row) * k.in_w + column;
-      from[i] = inside ? x + pixel * channels : blank;
-      if (POOLED) {
-        chosen[i] = inside ? index + pixel * channels : index;
-        own[i] = inside ? (int)(row % 2 * 2 + column % 2) : -1;
+  constexpr int S = kSide<R>;
+  const long count = k.rows(block), channels = k.c.in, height = POOLED ? k.in_h / 2 : k.in_h;
+  const long width = POOLED ? k.in_w / 2 : k.in_w;
+  // Panel after panel, so that what is written to each place's matrix lies together.
+  for (long panel = 0; panel < channels; panel += P)
+    for (long r = 0; r < count; r++) {
+      const long tile = block * k.block_rows + r, image = tile / k.tiles, at = tile % k.tiles;
+      const long y0 = at / k.tiles_x * R - k.c.pad, x0 = at % k.tiles_x * R - k.c.pad;
+      long rows[S], columns[S];
+      bool row_in[S], column_in[S];
+      for (int i = 0; i < S; i++) {
+        const long row = y0 + i, column = x0 + i;
+        row_in[i] = row >= 0 && row < k.in_h, column_in[i] = column >= 0 && column < k.in_w;
+        rows[i] = (image * height + (POOLED ? row / 2 : row)) * width * channels;
+        columns[i] = (POOLED ? column / 2 : column) * channels;
       }
-    }
-    for (long c = 0; c < channels; c += W) {
-      const int n = (int)(channels - c);
-      float* out = to + (c / P * kRows3 + r) * P + c % P;
-      V t[kSide][kSide], line[kSide];
-      for (int j = 0; j < kSide; j++) {
-        V column[kSide];
-#pragma GCC unroll 6
-        for (int i = 0; i < kSide; i++) {
-          const int place = i * kSide + j;
-          column[i] = load_some(from[place] + c, n);
-          if (POOLED) column[i] = load_bytes(chosen[place] + c, n) == set1i(own[place]) ? column[i] : V{};
-        }
-        input_line(column, line);
-#pragma GCC unroll 6
-        for (int i = 0; i < kSide; i++) t[i][j] = line[i];
-      }
-      for (int i = 0; i < kSide; i++) {
-        input_line(t[i], line);
-#pragma GCC unroll 6
-        for (int j = 0; j < kSide; j++) store(out + (i * kSide + j) * k.in_place, line[j]);
-      }
-    }
-  }
-}
-
-// Writes a block's outputs, from (36, out panels, rows, P); pooled, the largest of each 2×2, and which of them it was.
-template <bool POOLED>
-void output_tiles(const Conv3& k, long block, const float* from, float* y, uint8_t* index) {
-  const long count = k.rows(block), channels = k.c.out, width = POOLED ? k.out_w / 2 : k.out_w;
-  for (long r = 0; r < count; r++) {
-    const long tile = block * kRows3 + r, image = tile / k.tiles, at = tile % k.tiles;
-    const long y0 = at / k.tiles_x * kOut, x0 = at % k.tiles_x * kOut;
-    const int rows = (int)(k.out_h - y0 < kOut ? k.out_h - y0 : kOut);
-    const int columns = (int)(k.out_w - x0 < kOut ? k.out_w - x0 : kOut);
-    const long first = (POOLED ? (image * (k.out_h / 2) + y0 / 2) * width + x0 / 2
-                               : (image * k.out_h + y0) * width + x0) * channels;
-    for (long c = 0; c < channels; c += W) {
-      const float* in = from + (c / P * kRows3 + r) * P + c % P;
-      const int n = (int)(channels - c);
-      V t[kOut][kSide], line[kSide], out[kOut][kOut];
-      for (int j = 0; j < kSide; j++) {
-        V column[kOut];
-#pragma GCC unroll 6
-        for (int i = 0; i < kSide; i++) line[i] = load(in + (i * kSide + j) * k.out_place);
-        output_line(line, column);
-#pragma GCC unroll 4
-        for (int i = 0; i < kOut; i++) t[i][j] = column[i];
-      }
-      for (int i = 0; i < kOut; i++) output_line(t[i], out[i]);
-      if (POOLED) {
-        for (int i = 0; i < rows; i += 2)
-          for (int j = 0; j < columns; j += 2) {
-            V top = out[i][j];
-            VI which{};
-#pragma GCC unroll 3
-            for (int other = 1; other < 4; other++) {
-              const V value = out[i + other / 2][j + other % 2];
-              which = value > top ? set1i(other) : which;
-              top = value > top ? value : top;
+      for (long c = panel; c < panel + P && c < channels; c += W) {
+        const int n = (int)(channels - c);
+        float* out = to + (c / P * k.block_rows + r) * P + c % P;
+        V t[S][S], line[S];
+        for (int j = 0; j < S; j++) {
+          V column[S];
+#pragma GCC unroll 10
+          for (int i = 0; i < S; i++) {
+            const bool inside = row_in[i] && column_in[j];
+            const long from = rows[i] + columns[j] + c;
+            column[i] = load_some(inside ? x + from : blank, n);
+            if (POOLED) {
+              const int own = (int)((y0 + i) % 2 * 2 + (x0 + j) % 2);
+              column[i] = load_bytes(inside ? index + from : index, n) == set1i(own) ? column[i] : V{};
             }
-            const long place = first + (i / 2 * width + j / 2) * channels + c;
-            store_some(y + place, top, n);
-            store_bytes(index + place, which, n);
           }
-      } else {
-        for (int i = 0; i < rows; i++)
-          for (int j = 0; j < columns; j++) store_some(y + first + (i * width + j) * channels + c, out[i][j], n);
+          input_line<R>(column, line);
+#pragma GCC unroll 10
+          for (int i = 0; i < S; i++) t[i][j] = line[i];
+        }
+        for (int i = 0; i < S; i++) {
+          input_line<R>(t[i], line);
+#pragma GCC unroll 10
+          for (int j = 0; j < S; j++) store(out + (i * S + j) * k.in_place, line[j]);
+        }
       }
     }
-  }
 }
 
-// (36, out panels, rows, P) of the gradients of a block's outputs, which may be given behind pooling.
-template <bool POOLED>
+// Where the outputs of a tile lie.
+template <int R, bool POOLED>
+struct Place {
+  int rows, columns;  // how many of the tile's there are, before pooling
+  long width, first;  // pixels of a row of the images, and before the tile's first one
+
+  Place(const Conv3& k, long tile) {
+    constexpr long share = POOLED ? 2 : 1;
+    const long image = tile / k.tiles, at = tile % k.tiles, y0 = at / k.tiles_x * R, x0 = at % k.tiles_x * R;
+    rows = (int)(k.out_h - y0 < R ? k.out_h - y0 : R), columns = (int)(k.out_w - x0 < R ? k.out_w - x0 : R);
+    width = k.out_w / share, first = (image * (k.out_h / share) + y0 / share) * width + x0 / share;
+  }
+};
+
+// Writes a block's outputs, from (places, out panels, rows, P); pooled, the largest of each 2×2, and which of them it was.
+template <int R, bool POOLED>
+void output_tiles(const Conv3& k, long block, const float* from, float* y, uint8_t* index) {
+  constexpr int S = kSide<R>;
+  const long count = k.rows(block), channels = k.c.out;
+  for (long panel = 0; panel < channels; panel += P)
+    for (long r = 0; r < count; r++) {
+      const Place<R, POOLED> place(k, block * k.block_rows + r);
+      for (long c = panel; c < panel + P && c < channels; c += W) {
+        const float* in = from + (c / P * k.block_rows + r) * P + c % P;
+        const int n = (int)(channels - c);
+        V t[R][S], line[S], out[R][R];
+        for (int j = 0; j < S; j++) {
+          V column[R];
+#pragma GCC unroll 10
+          for (int i = 0; i < S; i++) line[i] = load(in + (i * S + j) * k.out_place);
+          output_line<R>(line, column);
+#pragma GCC unroll 8
+          for (int i = 0; i < R; i++) t[i][j] = column[i];
+        }
+        for (int i = 0; i < R; i++) output_line<R>(t[i], out[i]);
+        if (POOLED) {
+          for (int i = 0; i < place.rows; i += 2)
+            for (int j = 0; j < place.columns; j += 2) {
+              V top = out[i][j];
+              VI which{};
+#pragma GCC unroll 3
+              for (int other = 1; other < 4; other++) {
+                const V value = out[i + other / 2][j + other % 2];
+                which = value > top ? set1i(other) : which;
+                top = value > top ? value : top;
+              }
+              const long at = (place.first + i / 2 * place.width + j / 2) * channels + c;
+              store_some(y + at, top, n);
+              store_bytes(index + at, which, n);
+            }
+        } else {
+          for (int i = 0; i < place.rows; i++)
+            for (int j = 0; j < place.columns; j++)
+              store_some(y + (place.first + i * place.width + j) * channels + c, out[i][j], n);
+        }
+      }
+    }
+}
+
+// (places, out panels, rows, P) of the gradients of a block's outputs, which may be given behind pooling.
+template <int R, bool POOLED>
 void gradient_tiles(const Conv3& k, long block, const float* dy, const uint8_t* index, float* to) {
-  const long count = k.rows(block), channels = k.c.out, width = POOLED ? k.out_w / 2 : k.out_w;
-  for (long r = 0; r < count; r++) {
-    const long tile = block * kRows3 + r, image = tile / k.tiles, at = tile % k.tiles;
-    const long y0 = at / k.tiles_x * kOut, x0 = at % k.tiles_x * kOut;
-    const int rows = (int)(k.out_h - y0 < kOut ? k.out_h - y0 : kOut);
-    const int columns = (int)(k.out_w - x0 < kOut ? k.out_w - x0 : kOut);
-    const long first = (POOLED ? (image * (k.out_h / 2) + y0 / 2) * width + x0 / 2
-                               : (image * k.out_h + y0) * width + x0) * channels;
-    for (long c = 0; c < channels; c += W) {
-      float* out = to + (c / P * kRows3 + r) * P + c % P;
-      const int n = (int)(channels - c);
-      V t[kSide][kOut], line[kSide], in[kOut][kOut];
-      for (int i = 0; i < kOut; i++)
-        for (int j = 0; j < kOut; j++) in[i][j] = V{};
-      if (POOLED) {
-        for (int i = 0; i < rows; i += 2)
-          for (int j = 0; j < columns; j += 2) {
-            const long place = first + (i / 2 * width + j / 2) * channels + c;
-            const V d = load_some(dy + place, n);
-            const VI which = load_bytes(index + place, n);
+  constexpr int S = kSide<R>;
+  const long count = k.rows(block), channels = k.c.out;
+  for (long panel = 0; panel < channels; panel += P)
+    for (long r = 0; r < count; r++) {
+      const Place<R, POOLED> place(k, block * k.block_rows + r);
+      for (long c = panel; c < panel + P && c < channels; c += W) {
+        float* out = to + (c / P * k.block_rows + r) * P + c % P;
+        const int n = (int)(channels - c);
+        V t[S][R], line[S], in[R][R];
+        for (int i = 0; i < R; i++)
+          for (int j = 0; j < R; j++) in[i][j] = V{};
+        if (POOLED) {
+          for (int i = 0; i < place.rows; i += 2)
+            for (int j = 0; j < place.columns; j += 2) {
+              const long at = (place.first + i / 2 * place.width + j / 2) * channels + c;
+              const V d = load_some(dy + at, n);
+              const VI which = load_bytes(index + at, n);
 #pragma GCC unroll 4
-            for (int other = 0; other < 4; other++) in[i + other / 2][j + other % 2] = which == set1i(other) ? d : V{};
-          }
-      } else {
-        for (int i = 0; i < rows; i++)
-          for (int j = 0; j < columns; j++) in[i][j] = load_some(dy + first + (i * width + j) * channels + c, n);
-      }
-      for (int j = 0; j < kOut; j++) {
-        V column[kOut];
-        for (int i = 0; i < kOut; i++) column[i] = in[i][j];
-        gradient_line(column, line);
-#pragma GCC unroll 6
-        for (int i = 0; i < kSide; i++) t[i][j] = line[i];
-      }
-      for (int i = 0; i < kSide; i++) {
-        gradient_line(t[i], line);
-#pragma GCC unroll 6
-        for (int j = 0; j < kSide; j++) store(out + (i * kSide + j) * k.out_place, line[j]);
+              for (int other = 0; other < 4; other++)
+                in[i + other / 2][j + other % 2] = which == set1i(other) ? d : V{};
+            }
+        } else {
+          for (int i = 0; i < place.rows; i++)
+            for (int j = 0; j < place.columns; j++)
+              in[i][j] = load_some(dy + (place.first + i * place.width + j) * channels + c, n);
+        }
+        for (int j = 0; j < R; j++) {
+          V column[R];
+          for (int i = 0; i < R; i++) column[i] = in[i][j];
+          gradient_line<R>(column, line);
+#pragma GCC unroll 10
+          for (int i = 0; i < S; i++) t[i][j] = line[i];
+        }
+        for (int i = 0; i < S; i++) {
+          gradient_line<R>(t[i], line);
+#pragma GCC unroll 10
+          for (int j = 0; j < S; j++) store(out + (i * S + j) * k.out_place, line[j]);
+        }
       }
     }
-  }
 }
 
-// The filters' matrices (36, out panels, in, P), of input channels begin to end.
-inline void filter_tiles(const Conv3& k, const float* w, long begin, long end, float* to) {
+// The filters' matrices (places, out panels, in, P), of input channels begin to end.
+template <int R>
+void filter_tiles(const Conv3& k, const float* w, long begin, long end, float* to) {
   for (long i = begin; i < end; i++)
     for (long c = 0; c < k.out_panels * P; c += W) {
       float lanes[9][W] = {};
       for (int lane = 0; lane < W && c + lane < k.c.out; lane++)
         for (int tap = 0; tap < 9; tap++)
           lanes[tap][lane] = w[(c + lane) * k.c.filter_out + i * k.c.filter_in + tap * k.c.filter_tap];
-      V t[kSide][3], in[3], line[kSide];
+      V t[kSide<R>][3], in[3], line[kSide<R>];
       for (int j = 0; j < 3; j++) {
         for (int r = 0; r < 3; r++) in[r] = load(lanes[r * 3 + j]);
-        filter_line(in, line);
-        for (int r = 0; r < kSide; r++) t[r][j] = line[r];
+        filter_line<R>(in, line);
+        for (int r = 0; r < kSide<R>; r++) t[r][j] = line[r];
       }
-      for (int r = 0; r < kSide; r++) {
-        filter_line(t[r], line);
-        for (int j = 0; j < kSide; j++)
-          store(to + (r * kSide + j) * k.filter_place + (c / P * k.c.in + i) * P + c % P, line[j]);
+      for (int r = 0; r < kSide<R>; r++) {
+        filter_line<R>(t[r], line);
+        for (int j = 0; j < kSide<R>; j++)
+          store(to + (r * kSide<R> + j) * k.filter_place + (c / P * k.c.in + i) * P + c % P, line[j]);
       }
     }
 }
 
 // The filters' gradients of input channels begin to end, from the sum over `parts` of their matrices.
-inline void filter_gradients(const Conv3& k, const float* from, long parts, long begin, long end, float* dw) {
-  const long part_floats = kPlaces * k.filter_place;
+template <int R>
+void filter_gradients(const Conv3& k, const float* from, long parts, long begin, long end, float* dw) {
+  const long part_floats = k.places * k.filter_place;
   for (long i = begin; i < end; i++)
     for (long c = 0; c < k.out_panels * P; c += W) {
-      V t[3][kSide], line[kSide], out[3];
-      for (int j = 0; j < kSide; j++) {
-        for (int r = 0; r < kSide; r++) {
-          const float* at = from + (r * kSide + j) * k.filter_place + (c / P * k.c.in + i) * P + c % P;
+      V t[3][kSide<R>], line[kSide<R>], out[3];
+      for (int j = 0; j < kSide<R>; j++) {
+        for (int r = 0; r < kSide<R>; r++) {
+          const float* at = from + (r * kSide<R> + j) * k.filter_place + (c / P * k.c.in + i) * P + c % P;
           line[r] = load(at);
           for (long part = 1; part < parts; part++) line[r] += load(at + part * part_floats);
         }
-        filter_gradient_line(line, out);
+        filter_gradient_line<R>(line, out);
         for (int r = 0; r < 3; r++) t[r][j] = out[r];
       }
       for (int r = 0; r < 3; r++) {
-        filter_gradient_line(t[r], out);
+        filter_gradient_line<R>(t[r], out);
         for (int j = 0; j < 3; j++)
           for (int lane = 0; lane < W && c + lane < k.c.out; lane++)
             dw[(c + lane) * k.c.filter_out + i * k.c.filter_in + (r * 3 + j) * k.c.filter_tap] = out[j][lane];
@@ -297,10 +301,10 @@ HL_INLINE void product_tile(long depth, const float* a, long a_panel, const floa
   for (int i = 0; i < M; i++) store(out + i * P, acc[i][0]), store(out + i * P + W, acc[i][1]);
 }
 
-// The 36 products (rows, in) · (in, out) of a block.
+// The products, one for each place, (rows, in) · (in, out) of a block.
 inline void products(const Conv3& k, long rows, const float* tiles, const float* filters, float* out) {
-  const long a_panel = kRows3 * P;
-  for (int place = 0; place < kPlaces; place++)
+  const long a_panel = k.block_rows * P;
+  for (int place = 0; place < k.places; place++)
     for (long panel = 0; panel < k.out_panels; panel++) {
       const float* a = tiles + place * k.in_place;
       const float* b = filters + place * k.filter_place + panel * k.c.in * P;
@@ -312,12 +316,12 @@ inline void products(const Conv3& k, long rows, const float* tiles, const float*
     }
 }
 
-// sum (M, P) += aᵀ (rows, M) · b (rows, P).
+// sum (M, P) += aᵀ (rows, M) · b (rows, P). Not inlined, or GCC keeps the sums in memory.
 template <int M>
-HL_INLINE void sum_tile(long rows, const float* a, const float* b, float* sum) {
+__attribute__((noinline)) static void sum_tile(long rows, const float* a, const float* b, float* sum) {
   V acc[M][2];
 #pragma GCC unroll 16
-  for (int i = 0; i < M; i++) acc[i][0] = load(sum + i * P), acc[i][1] = load(sum + i * P + W);
+  for (int i = 0; i < M; i++) acc[i][0] = acc[i][1] = V{};
   for (long r = 0; r < rows; r++, a += P, b += P) {
     const V b0 = load(b), b1 = load(b + W);
 #pragma GCC unroll 16
@@ -327,16 +331,18 @@ HL_INLINE void sum_tile(long rows, const float* a, const float* b, float* sum) {
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < M; i++) store(sum + i * P, acc[i][0]), store(sum + i * P + W, acc[i][1]);
+  for (int i = 0; i < M; i++) {
+    store(sum + i * P, load(sum + i * P) + acc[i][0]), store(sum + i * P + W, load(sum + i * P + W) + acc[i][1]);
+  }
 }
 
-// Adds the 36 products (in, rows) · (rows, out) of a block to `sums`.
+// Adds the products (in, rows) · (rows, out) of a block to `sums`.
 inline void add_products(const Conv3& k, long rows, const float* tiles, const float* gradients, float* sums) {
-  for (int place = 0; place < kPlaces; place++)
+  for (int place = 0; place < k.places; place++)
     for (long out = 0; out < k.out_panels; out++) {
-      const float* b = gradients + place * k.out_place + out * kRows3 * P;
+      const float* b = gradients + place * k.out_place + out * k.block_rows * P;
       for (long in = 0; in < k.c.in; in += P) {
-        const float* a = tiles + place * k.in_place + in * kRows3;
+        const float* a = tiles + place * k.in_place + in * k.block_rows;
         float* sum = sums + place * k.filter_place + (out * k.c.in + in) * P;
         const long n = k.c.in - in < P ? k.c.in - in : P;
         long i = 0;
@@ -347,42 +353,70 @@ inline void add_products(const Conv3& k, long rows, const float* tiles, const fl
     }
 }
 
-inline void conv3_work(const Conv3Job& job, int what, long part, int slot) {
-  const Conv3 k(*job.conv);
+// One part of the work on tiles of R×R outputs.
+template <int R>
+void part_of(const Conv3Job& job, int what, long part, int slot) {
+  const Conv3 k(*job.conv, R);
   float* tiles = job.slots + slot * k.slot_floats();
-  float* outs = tiles + kPlaces * k.in_place;
+  float* outs = tiles + k.places * k.in_place;
   const long in = k.c.in;
   switch (what) {
     case kFilters:
-      filter_tiles(k, job.filters, part * in / job.parts, (part + 1) * in / job.parts, job.matrices);
+      filter_tiles<R>(k, job.filters, part * in / job.parts, (part + 1) * in / job.parts, job.matrices);
       break;
     case kForward:
-      if (k.c.pool == HL_POOL_IN) input_tiles<true>(k, part, job.x, job.index, job.blank, tiles);
-      else input_tiles<false>(k, part, job.x, nullptr, job.blank, tiles);
+      if (k.c.pool == HL_POOL_IN) input_tiles<R, true>(k, part, job.x, job.index, job.blank, tiles);
+      else input_tiles<R, false>(k, part, job.x, nullptr, job.blank, tiles);
       products(k, k.rows(part), tiles, job.matrices, outs);
-      if (k.c.pool == HL_POOL_OUT) output_tiles<true>(k, part, outs, job.y, job.index);
-      else output_tiles<false>(k, part, outs, job.y, nullptr);
+      if (k.c.pool == HL_POOL_OUT) output_tiles<R, true>(k, part, outs, job.y, job.index);
+      else output_tiles<R, false>(k, part, outs, job.y, nullptr);
       break;
     case kSums: {
-      float* sums = job.matrices + part * kPlaces * k.filter_place;
-      std::memset(sums, 0, sizeof(float) * kPlaces * k.filter_place);
+      float* sums = job.matrices + part * k.places * k.filter_place;
+      std::memset(sums, 0, sizeof(float) * k.places * k.filter_place);
       const long end = (part + 1) * k.blocks() / job.parts;
       for (long block = part * k.blocks() / job.parts; block < end; block++) {
-        input_tiles<false>(k, block, job.x, nullptr, job.blank, tiles);
-        if (k.c.pool == HL_POOL_OUT) gradient_tiles<true>(k, block, job.dy, job.index, outs);
-        else gradient_tiles<false>(k, block, job.dy, nullptr, outs);
+        input_tiles<R, false>(k, block, job.x, nullptr, job.blank, tiles);
+        if (k.c.pool == HL_POOL_OUT) gradient_tiles<R, true>(k, block, job.dy, job.index, outs);
+        else gradient_tiles<R, false>(k, block, job.dy, nullptr, outs);
         add_products(k, k.rows(block), tiles, outs, sums);
       }
       break;
     }
     default:
-      filter_gradients(k, job.matrices, job.parts, part * in / job.parts, (part + 1) * in / job.parts, job.dw);
+      filter_gradients<R>(k, job.matrices, job.parts, part * in / job.parts, (part + 1) * in / job.parts, job.dw);
   }
 }
 
+// Products for each pair of channels, and as many more for what is done once, to the filters; 0 where windows of the
+// pooling would lie in two tiles.
+inline long products_of(const hl_conv3& conv, int side) {
+  const Conv3 k(conv, side);
+  if (conv.pool == HL_POOL_OUT && side % 2 && k.tiles > 1) return 0;
+  return (conv.n * k.tiles + kFilterCost) * k.places;
+}
+
+// Of equals the smaller tiles, which are more exact.
 inline Conv3Size conv3_size(const hl_conv3& conv) {
-  const Conv3 k(conv);
-  return {k.blocks(), k.slot_floats(), kPlaces * k.filter_place};
+  int side = conv.tile ? conv.tile : 2;
+  for (int other = 3; conv.tile == 0 && other <= 8; other++) {
+    const long products = products_of(conv, other);
+    if (products && products < products_of(conv, side)) side = other;
+  }
+  const Conv3 k(conv, side);
+  return {side, products_of(conv, side) > 0, k.blocks(), k.slot_floats(), k.places * k.filter_place};
+}
+
+inline void conv3_work(const Conv3Job& job, int what, long part, int slot) {
+  switch (job.side) {
+    case 2: return part_of<2>(job, what, part, slot);
+    case 3: return part_of<3>(job, what, part, slot);
+    case 4: return part_of<4>(job, what, part, slot);
+    case 5: return part_of<5>(job, what, part, slot);
+    case 6: return part_of<6>(job, what, part, slot);
+    case 7: return part_of<7>(job, what, part, slot);
+    default: return part_of<8>(job, what, part, slot);
+  }
 }
 
 }  // namespace hotlap::HL_SPACE

@@ -126,11 +126,8 @@ struct LogitsJob {
   int add;
 };
 
-// Rows, one for each tile of 4×4 outputs, that a 3×3 convolution of batches works on together.
-constexpr int kRows3 = 96;
-
-// What a thread does of such a convolution: transform the filters, convolve a block of rows, add up what some blocks
-// give to the filters' gradients, transform those back. All but the second are cut into `parts`.
+// What a thread does of a 3×3 convolution of batches: transform the filters, convolve a block of tiles, add up what some
+// blocks give to the filters' gradients, transform those back. All but the second are cut into `parts`.
 enum { kFilters, kForward, kSums, kGradients };
 
 struct Conv3Job {
@@ -142,10 +139,13 @@ struct Conv3Job {
   float* slots;        // of each thread
   const float* blank;  // as many zeros as there are channels
   long parts;
+  int side;            // outputs of a tile are side×side
 };
 
-// Blocks of rows; floats of a thread's memory, and of the filters' matrices.
+// Side of the tiles, and whether they will do; blocks of rows; floats of a thread's memory, and of the filters' matrices.
 struct Conv3Size {
+  int side;
+  bool fits;
   long blocks, slot, matrices;
 };
 
