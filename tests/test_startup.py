@@ -23,11 +23,11 @@ needs_tested_torch = pytest.mark.skipif(
 
 # The answer goes to stderr's last line: the verb itself writes to stdout.
 _VERB = """
-import atexit, json, sys
+import atexit, gc, json, sys
 from hotlap import startup
 def answer():
     late = [name for name in startup.DEFERRED if type(sys.modules.get(name)) is startup._Late]
-    print(json.dumps([sorted(sys.modules), late]), file=sys.stderr)
+    print(json.dumps([sorted(sys.modules), late, gc.get_threshold()[0], gc.get_freeze_count()]), file=sys.stderr)
 atexit.register(answer)
 from hotlap.cli import main
 main()
@@ -59,7 +59,9 @@ def verb(tmp_path: Path, *arguments: str, **environment: str) -> tuple[list[str]
     """Run a verb; the modules that were there at the end, and those that were still to come."""
     done = python(_VERB, *arguments, HOTLAP_STORE=str(tmp_path / "runs.sqlite"), **environment)
     assert done.returncode in (0, 1), done.stderr
-    modules, late = json.loads(done.stderr.splitlines()[-1])
+    modules, late, threshold, frozen = json.loads(done.stderr.splitlines()[-1])
+    # What stays for good is not looked through for garbage, neither while it is imported nor at the end.
+    assert threshold > 10_000 and frozen > 10_000
     return modules, late
 
 
