@@ -28,7 +28,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_steps_are_counted_by_the_size_of_their_images(script: ModuleType) -> None:
     steps = {step.rung.name: step for step in resolve(get_ladder("cifar10-cpu"))}
     assert script.sizes(steps["94-muon"].recipe) == {32: 200}
-    assert script.sizes(steps["low-resolution"].recipe) == {20: 100, 24: 75, 32: 25}
+    assert script.sizes(steps["low-resolution"].recipe) == {24: 100, 32: 125}
     half = steps["94-muon"].recipe.with_changes({"epochs": 2.5})
     assert script.sizes(half) == {32: 63}
     assert script.views_of(half) == 6
@@ -43,14 +43,14 @@ def test_a_rungs_share_is_its_steps_over_the_plain_ones(
         asked.append(name)
         # As if the time of a step were the area of its images, and the plain reading took twice as long.
         side = int(name.partition("@")[2] or 0)
-        step = side**2 / 1024 * (0.25 if "small-batches" in name else 1.0) if side else 2.0
+        step = side**2 / 1024 if side else 2.0
         return {"step": [(step, step)] * count, "answer": [(0.0, 0.0)] * count}
 
     monkeypatch.setattr(script, "child", child)
     script.steps(2, 1, math.inf)
     out = capsys.readouterr().out
     assert "94-muon                  0.500 [0.500, 0.500]: training 0.500, evaluation 0.000" in out
-    low = (100 * 400 + 75 * 576 + 25 * 1024) / 1024 / 400
+    low = (100 * 576 + 125 * 1024) / 1024 / 400
     assert f"low-resolution           {low:.3f}" in out
     assert asked[0] == "plain" and asked[-1] == "plain", "every other round is measured backwards"
     assert len(set(asked)) * 2 == len(asked) == len(script.lines())

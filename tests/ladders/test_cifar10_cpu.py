@@ -20,9 +20,9 @@ def test_it_starts_from_the_published_recipe_in_float32() -> None:
 
 def test_what_the_reasons_say_of_the_arithmetic_is_so() -> None:
     assert round(flop("94-muon") / 1e15, 2) == 0.29
-    shares = [
+    small, whole = (
         inspect_recipe(STEPS["94-muon"], (3, side, side), 10, train_images=1, test_images=1).training_flop
-        / inspect_recipe(STEPS["94-muon"], (3, 32, 32), 10, train_images=1, test_images=1).training_flop
-        for side in (20, 24)
-    ]
-    assert [round(share, 2) for share in shares] == [0.35, 0.52]
+        for side in (24, 32)
+    )
+    assert 0.5 < small / whole < 0.55
+    assert flop("low-resolution") < 0.9 * flop("94-muon")
