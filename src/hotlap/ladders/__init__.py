@@ -3,5 +3,9 @@
 A module lists its ladders in ``LADDERS``, its other recipes in ``RECIPES``, or both.
 """
 
-DEFAULTS = {"mnist": "mnist/record", "cifar10": "cifar10-airbench/94-muon"}
+DEFAULTS = {
+    "mnist": "mnist/record",
+    "fashion-mnist": "fashion-mnist/record",
+    "cifar10": "cifar10-airbench/94-muon",
+}
 """The recipe that a data set's name alone stands for: the fastest certified one, or published one where none is."""
