@@ -101,14 +101,15 @@ def report(recipe: str, found: dict[tuple[str, int], dict[str, Any]], pairs: int
         lines.append(f"{side}: {accuracy}, median {seconds(median(taken))}")
     times = {side: [found[side, s]["seconds"] for s in quiet or whole] for side in SIDES}
     ratio = time_ratio(times["hotlap"], times["plain"])
-    low, high = ratio.ci95 or (float("nan"), float("nan"))
-    lines.append(
-        f"{recipe} takes {ratio.ratio:.3f} [{low:.3f}, {high:.3f}] of the plain script's time, so that it is "
-        f"{1 / ratio.ratio:.3g} times as fast [{1 / high:.3g}, {1 / low:.3g}]; {len(quiet or whole)} pairs"
-    )
+    share, gain = f"{ratio.ratio:.3f}", f"{1 / ratio.ratio:.3g}"
+    if ratio.ci95 is not None:
+        low, high = ratio.ci95
+        share, gain = f"{share} [{low:.3f}, {high:.3f}]", f"{gain} [{1 / high:.3g}, {1 / low:.3g}]"
+    pairs_used = len(quiet or whole)
+    lines.append(f"{recipe} takes {share} of the plain script's time, the factor is {gain}; pairs: {pairs_used}")
     if len(quiet) < len(whole):
         spoilt = len(whole) - len(quiet)
-        lines.append(f"{spoilt} more pairs ran beside other work" if quiet else "all pairs ran beside other work ‡")
+        lines.append(f"beside other work ‡: {'all' if not quiet else f'{spoilt} more'}")
     return "\n".join(lines)
 
 

@@ -40,8 +40,8 @@ def test_times_that_other_work_spoilt_do_not_count(vs_plain: ModuleType) -> None
         found["plain", seed] = {"accuracy": 0.91, "seconds": 8.0 + seed / 10, "contention": spoilt}
         found["hotlap", seed] = {"accuracy": 0.92, "seconds": 2.0 + seed / 40 + 100 * spoilt, "contention": spoilt}
     text = vs_plain.report("fashion-mnist/record", found, 10)
-    assert "takes 0.250 [0.250, 0.250]" in text and "4 times as fast" in text
-    assert "7 pairs" in text and "1 more pairs ran beside other work" in text
+    assert "takes 0.250 [0.250, 0.250]" in text and "the factor is 4 [4, 4]" in text
+    assert "pairs: 7" in text and "beside other work ‡: 1 more" in text
     assert vs_plain.report("fashion-mnist/record", {}, 10) == "no pair is complete yet"
 
 
