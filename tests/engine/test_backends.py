@@ -20,7 +20,7 @@ REASON = "the package was installed without a C++ compiler"
 
 @pytest.fixture
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lib, "_library", lambda: REASON)
+    monkeypatch.setattr(lib, "kernels", lambda: REASON)
 
 
 def test_a_remark_names_cause_and_remedy_where_it_would_help(without_kernels: None) -> None:

@@ -113,7 +113,7 @@ def test_a_function_takes_and_returns_the_same(name: str) -> None:
 
 @pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
 def test_the_library_holds_every_function() -> None:
-    library = lib._library()
+    library = lib.kernels()
     assert isinstance(library, ctypes.CDLL)
     for name in functions():
         assert getattr(library, name)

@@ -18,6 +18,8 @@ from hotlap.ladder import get_recipe
 from hotlap.models import layers
 from hotlap.native import convolutions as made
 from hotlap.native import library as lib
+from hotlap.native.convolver import Convolution, Convolver
+from hotlap.native.library import POOL_NONE, POOL_OUT
 from hotlap.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
@@ -128,12 +130,12 @@ def test_tiles_of_every_size_are_as_exact_as_they_should_be(
     exact = functional.max_pool2d(exact, 2) if pool else exact
     gradient = torch.randn(exact.shape).contiguous(memory_format=last)
     exact.backward(gradient.double())
-    conv = lib.Convolution(n, height, width, channels, out, pad, lib.POOL_OUT if pool else lib.POOL_NONE, tile)
+    conv = Convolution(n, height, width, channels, out, pad, POOL_OUT if pool else POOL_NONE, tile)
     found = torch.empty(exact.shape, memory_format=last)
     index, of_filters = torch.empty(found.shape, dtype=torch.uint8, memory_format=last), torch.empty_like(filters)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(lib.ISA_VARIABLE, name)
-        convolver = lib.Convolver(None)
+        convolver = Convolver(None)
     strides, at = (9 * channels, 1, channels), [x.data_ptr() for x in (images, filters, found, index, of_filters)]
     # A window of the pooling may not lie in two tiles.
     if pool and tile % 2 and max(exact.shape[2:]) * 2 > tile:
@@ -149,18 +151,18 @@ def test_tiles_of_every_size_are_as_exact_as_they_should_be(
 @pytest.mark.parametrize(
     ("sizes", "side"),
     # Of 94-muon: 30 rows behind pooling are five tiles of 6 and four of 8; 15 are two of 8; 7 and 3 fit into one tile.
-    [((31, lib.POOL_OUT), 6), ((15, lib.POOL_NONE), 8), ((7, lib.POOL_NONE), 7), ((7, lib.POOL_OUT), 6), ((3, 0), 3)],
+    [((31, POOL_OUT), 6), ((15, POOL_NONE), 8), ((7, POOL_NONE), 7), ((7, POOL_OUT), 6), ((3, 0), 3)],
 )
 def test_the_tiles_are_those_with_the_fewest_products(sizes: tuple[int, int], side: int) -> None:
     rng, (size, pool) = np.random.default_rng(0), sizes
     x, filters = (rng.normal(size=shape).astype(np.float32) for shape in ((300, size, size, 8), (8, 9, 8)))
     found = []
     for tile in (0, side):
-        conv = lib.Convolution(300, size, size, 8, 8, 1, pool, tile)
+        conv = Convolution(300, size, size, 8, 8, 1, pool, tile)
         y = np.empty((300, *conv.out_size, 8), np.float32)
         index = np.empty(y.shape, np.uint8)
         at = [array.ctypes.data for array in (x, filters, y, index)]
-        lib.Convolver(None).forward(conv, (72, 1, 8), *at, 2)
+        Convolver(None).forward(conv, (72, 1, 8), *at, 2)
         found.append(y)
     np.testing.assert_array_equal(*found)
 
@@ -181,12 +183,12 @@ def test_the_same_threads_give_the_same_bits_whoever_runs_them(threads: int) -> 
     rng = np.random.default_rng(3)
     x, filters = rng.normal(size=(9, 11, 10, 24)), rng.normal(size=(16, 9, 24))
     x, filters = x.astype(np.float32), filters.astype(np.float32)
-    conv = lib.Convolution(9, 11, 10, 24, 16, 1, lib.POOL_OUT)
+    conv = Convolution(9, 11, 10, 24, 16, 1, POOL_OUT)
     results = []
     for fork in (made._fork(), None, None):
         y = np.empty((9, 5, 5, 16), np.float32)
         index, dw = np.empty(y.shape, np.uint8), np.empty_like(filters)
-        convolver = lib.Convolver(fork)
+        convolver = Convolver(fork)
         at = [array.ctypes.data for array in (x, filters, y, index, dw)]
         convolver.forward(conv, (9 * 24, 1, 24), at[0], at[1], at[2], at[3], threads)
         convolver.filters(conv, (9 * 24, 1, 24), at[0], at[2], at[3], at[4], threads)
@@ -229,12 +231,12 @@ def test_other_pooling_is_done_by_pytorch(pool: nn.Module) -> None:
 def test_sizes_out_of_range_are_refused() -> None:
     at = np.empty(9, np.float32).ctypes.data
     for conv in (
-        lib.Convolution(1, 1, 1, 8, 8, 0, 0),
-        lib.Convolution(1, 8, 8, 8, 8, 3, 0),
-        lib.Convolution(1, 8, 8, 8, 8, 1, 0, 9),
+        Convolution(1, 1, 1, 8, 8, 0, 0),
+        Convolution(1, 8, 8, 8, 8, 3, 0),
+        Convolution(1, 8, 8, 8, 8, 1, 0, 9),
     ):
         with pytest.raises(ValueError, match="do not fit"):
-            lib.Convolver(None).forward(conv, (72, 1, 8), at, at, at, None, 1)
+            Convolver(None).forward(conv, (72, 1, 8), at, at, at, None, 1)
 
 
 def small(**changes: object) -> Recipe:

@@ -221,7 +221,7 @@ def test_every_instruction_set_computes_the_same(instruction_set: str, monkeypat
 
 
 def test_without_a_library_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lib, "_library", lambda: "the package was installed without a C++ compiler")
+    monkeypatch.setattr(lib, "kernels", lambda: "the package was installed without a C++ compiler")
     assert lib.missing() == "the package was installed without a C++ compiler"
     assert lib.instruction_sets() == ()
     with pytest.raises(InputError, match="no compiled kernels: the package was installed without a C\\+\\+ compiler"):

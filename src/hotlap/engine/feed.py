@@ -23,7 +23,9 @@ from hotlap.techniques.base import Augmentation, Mixing, Moment
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 
-_CHUNK = 4096
+_CHUNK, _CPU_CHUNK = 4096, 512
+"""Images that are normalised together: few calls on a GPU, and what fits into the cache on a CPU."""
+
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -153,7 +155,7 @@ class _DeviceFeed:
 
     def _of_one_seed(self, order: Tensor | None, augment: _Augment, span: slice) -> Batch:
         chosen = span if order is None else order[span]
-        images, labels = self._train[0][chosen], self._train[1][chosen]
+        images, labels = _chosen(self._train[0], chosen), self._train[1][chosen]
         if not augment.does_something:
             return images, labels
         count = len(self._train[1])
@@ -181,6 +183,13 @@ class _DeviceFeed:
             order.set_state(saved)
         for augment, kept in zip(self._augment, state["augment"], strict=True):
             augment.load_state_dict(kept)
+
+
+def _chosen(images: Tensor, which: slice | Tensor) -> Tensor:
+    """A slice, or a copy of some images; in contiguous memory whole images are copied, a third of the time on a CPU."""
+    if isinstance(which, slice) or not images.is_contiguous():
+        return images[which]
+    return images.index_select(0, which)
 
 
 def _check_augmentations(recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
@@ -266,11 +275,12 @@ def normalised(
     out = torch.empty(images.shape, dtype=dtype, device=device).to(memory_format=memory_format)
     shift = torch.tensor(mean, device=device).view(-1, 1, 1)
     scale = torch.tensor(std, device=device).view(-1, 1, 1)
-    for start in range(0, len(images), _CHUNK):
-        chosen = slice(start, start + _CHUNK) if order is None else order[start : start + _CHUNK]
+    size = _CPU_CHUNK if device.type == "cpu" else _CHUNK
+    for start in range(0, len(images), size):
+        chosen = slice(start, start + size) if order is None else order[start : start + size]
         # A copy: the cache's arrays are read-only maps, which torch cannot hold without a warning.
         chunk = torch.from_numpy(np.array(images[chosen]))
-        out[start : start + _CHUNK] = chunk.to(device).float().div_(255).sub_(shift).div_(scale)
+        out[start : start + size] = chunk.to(device).float().div_(255).sub_(shift).div_(scale)
     return out
 
 

@@ -20,7 +20,8 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from hotlap.models.layers import convolve_and_pool
-from hotlap.native.library import POOL_IN, POOL_NONE, POOL_OUT, Convolution, Convolver
+from hotlap.native.convolver import Convolution, Convolver
+from hotlap.native.library import POOL_IN, POOL_NONE, POOL_OUT
 
 LEAST_CHANNELS = 8
 """With fewer channels of input or output, transforming the tiles costs more than it saves."""

@@ -130,6 +130,12 @@ def _directions(sums: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
     found: list[Tensor] = []
     for batch in together:
         rows, columns = (max(shapes[i][axis] for i in batch) for axis in (0, 1))
+        if len(batch) == 1:
+            flat = sums[batch[0]].flatten(1)
+            wide_one = flat if len(flat) == rows else flat.mT
+            near = orthogonalise(wide_one[None].to(dtype), group["coefficients"], group["eps"])
+            found += _unpadded(near, batch, sums)
+            continue
         padded = sums[0].new_zeros((len(batch), rows, columns), dtype=dtype)
         torch._foreach_copy_(_unpadded(padded, batch, sums), [sums[i] for i in batch])
         found += _unpadded(orthogonalise(padded, group["coefficients"], group["eps"]), batch, sums)

@@ -27,18 +27,18 @@ def translate(images: Tensor, offsets: Tensor, max_px: int) -> Tensor:
 
     Source: Page 2018 (crop of a padded image).
     """
-    n, _, height, width = images.shape
+    height, width = images.shape[2:]
     if not 0 <= max_px < min(height, width):
         raise ValueError(f"max_px is from 0 to {min(height, width) - 1} for images of {height}×{width}, not {max_px}")
     if max_px == 0:
         return images
     padded = functional.pad(images, (max_px,) * 4, mode="reflect")
-    rows = offsets[:, :1] + torch.arange(height, device=images.device)
-    columns = offsets[:, 1:] + torch.arange(width, device=images.device)
-    image = torch.arange(n, device=images.device)[:, None, None]
-    # Indexing brings the channel axis last; moving it back restores the shape, the copy restores the layout.
-    moved = padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    return torch.empty_like(images).copy_(moved)
+    # Views of every window, of which one of each image is copied: whole rows at a time, where picking pixels by row and
+    # column takes four times as long on a CPU.
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    moved = windows[torch.arange(len(images), device=images.device), :, offsets[:, 0], offsets[:, 1]]
+    memory_format = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else None
+    return moved.contiguous(memory_format=memory_format or torch.contiguous_format)
 
 
 class Translate(Transform):
