@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hotlap.ladder import resolve
+from hotlap.ladders import cifar10_cpu
 from hotlap.recipe import EngineOptions, Evaluation, Feed, Recipe, part
 
 # Without a mean the background stays exactly 0, which arithmetic that skips zeros makes use of.
@@ -68,4 +70,7 @@ FASHION = MNIST.with_changes(
     name="fashion-mnist/record",
 )
 
-RECIPES = (MNIST, MNIST_PLAIN, FASHION)
+# Where the ladder for CPUs ends.
+CIFAR10_CPU = resolve(cifar10_cpu.LADDERS[0])[-1].recipe.with_changes({}, name="cifar10/record-cpu")
+
+RECIPES = (MNIST, MNIST_PLAIN, FASHION, CIFAR10_CPU)
