@@ -72,12 +72,14 @@ class EngineOptions:
         memory_format: ``contiguous`` (NCHW) or ``channels_last`` (NHWC in memory).
         compile: compile the network with torch.compile during warm-up.
         winograd: on a CPU in float32, compute 3×3 convolutions by Winograd's algorithm in hotlap's own kernels.
+        cuda_graphs: on a CUDA GPU, record each kind of training step once during warm-up and then replay it whole.
     """
 
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     compile: bool = False
     winograd: bool = False
+    cuda_graphs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

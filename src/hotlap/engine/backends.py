@@ -121,4 +121,20 @@ def make_trainer(
         from hotlap.engine.native_trainer import NativeTrainer
 
         return NativeTrainer(recipe, shape, classes, streams[0])
-    return TorchTrainer(recipe, shape, classes, device, streams)
+    if device.type != "cuda":
+        return TorchTrainer(recipe, shape, classes, device, streams)
+    key = (recipe.digest, shape, classes, str(device), len(seeds))
+    kept = _kept.pop(key, None)
+    if kept is None:
+        # The oldest goes first, so that its memory is free for what comes.
+        while len(_kept) >= _KEPT_AT_MOST:
+            del _kept[next(iter(_kept))]
+        kept = TorchTrainer(recipe, shape, classes, device, streams)
+    kept.streams = streams
+    _kept[key] = kept
+    return kept
+
+
+_KEPT_AT_MOST = 2
+_kept: dict[tuple[object, ...], TorchTrainer] = {}
+"""On a GPU, what trained the latest recipes: its compiled code and recorded steps serve their next runs too."""

@@ -56,6 +56,20 @@ def synchroniser(device: torch.device) -> Callable[[], None]:
 
 
 @contextmanager
+def choosing_kernels(device: torch.device) -> Iterator[None]:
+    """Let cuDNN choose the fastest convolutions by trying them for the block; a CPU has nothing to choose."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
 def use_threads(threads: int | None) -> Iterator[None]:
     """Set the number of threads of one operation for the block; None leaves it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,11 +15,13 @@ from hotlap.engine.backends import make_trainer
 from hotlap.engine.checkpoint import Checkpoint, Generators, Stateful
 from hotlap.engine.clock import Clock
 from hotlap.engine.contention import Contention, is_contended
-from hotlap.engine.devices import synchroniser
+from hotlap.engine.devices import choosing_kernels, synchroniser
 from hotlap.engine.environment import capture
+from hotlap.engine.feed import in_memory
 from hotlap.engine.loss_watch import LossWatch
 from hotlap.engine.precision import remark_on
 from hotlap.engine.seeding import isolated
+from hotlap.engine.steps import planned_steps
 from hotlap.recipe import Recipe
 from hotlap.result import Backend, Run
 
@@ -123,12 +124,12 @@ def train_seeds(
     # Warming up what is not timed would be a waste.
     may_count = timing_valid and len(seeds) == 1
 
-    with isolated(device), keeping_memory():
+    with isolated(device), keeping_memory(), choosing_kernels(device):
         with clock.phase("load"):
-            data = load()
+            data = in_memory(load(), device)
         with clock.phase("warmup"):
             trainer = make_trainer(recipe, data, seeds, device, backend)
-            if may_count or recipe.engine.compile:
+            if may_count or recipe.engine.compile or device.type == "cuda":
                 trainer.warm_up(len(data.x_train))
         with clock.phase("prepare"):
             trainer.prepare(data)
@@ -136,7 +137,7 @@ def train_seeds(
             # The trainer has what it needs: letting go of the cache's memory map returns its pages.
             del data
         per_epoch = trainer.steps_per_epoch
-        total = max(1, math.ceil(recipe.epochs * per_epoch - 1e-9))
+        total = planned_steps(recipe, per_epoch)
         if remark := remark_on(recipe, device):
             observer.remark(remark)
         observer.begin(recipe, seeds[0], total, recipe.batch_size * len(seeds))

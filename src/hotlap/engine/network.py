@@ -83,7 +83,7 @@ def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Call
     if recipe.engine.compile and recipe.engine.winograd:
         raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
     if recipe.engine.compile:
-        return cast(Callable[[Tensor], Tensor], torch.compile(network))
+        return cast(Callable[[Tensor], Tensor], torch.compile(network, dynamic=False))
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
     if not recipe.engine.winograd or not on_cpu or precision != "fp32" or missing():
         return network

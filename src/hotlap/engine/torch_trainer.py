@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -17,7 +18,7 @@ from hotlap.engine.precision import context
 from hotlap.engine.program import Program
 from hotlap.engine.seeding import Streams
 from hotlap.engine.selecting import Selecting
-from hotlap.engine.updates import Updates
+from hotlap.engine.steps import make_steps
 from hotlap.engine.warmup import warm_up
 from hotlap.recipe import Recipe
 from hotlap.startup import complete
@@ -31,7 +32,10 @@ class TorchTrainer:
         shape: (C, H, W) of one image.
         classes: number of classes.
         device: where.
-        streams: random streams of each seed.
+        streams: random streams of each seed; those of the next run may be set later.
+
+    Attributes:
+        streams: random streams of each seed of the run that is prepared next.
 
     Raises:
         InputError: the recipe cannot be built, or cannot train several seeds in one program.
@@ -48,35 +52,32 @@ class TorchTrainer:
         streams: Sequence[Streams],
     ) -> None:
         complete()
-        self._recipe, self._device, self._streams = recipe, device, streams
+        self._recipe, self._device, self.streams = recipe, device, streams
         self._program = Program(recipe, shape, classes, device, len(streams))
+        self._steps = make_steps(recipe, self._program, device)
         self.precision = self._program.precision
 
     def warm_up(self, count: int) -> None:
-        """Compile, choose kernels, fill memory pools."""
-        warm_up(self._program, self._recipe, count, self._device)
+        """Compile, choose kernels, record steps, fill memory pools."""
+        warm_up(self._steps, self._program, self._recipe, count, self._device)
 
     def prepare(self, data: ImageData) -> None:
         """Draw the weights, fit layers to the data, upload and normalise the images."""
         recipe, program, device = self._recipe, self._program, self._device
         first = partial(first_images, recipe, data, device)
-        program.initialise(self._streams, first)
-        self._select = Selecting(recipe, program, device, self._streams[0], first)
-        self._feed = make_feed(recipe, data, self._streams, device)
-        self._updates = Updates(recipe, program.weights(recipe))
+        program.initialise(self.streams, first)
+        self._select = Selecting(recipe, program, device, self.streams[0], first)
+        self._feed = make_feed(recipe, data, self.streams, device)
+        self._steps.begin()
         self._averaging = averaging_of(recipe, program.network)
         self.steps_per_epoch = self._feed.steps_per_epoch
 
     def epoch(self, done: int, total: int) -> Iterator[Tensor]:
         """Train on until the epoch or the run ends; see ``Trainer``."""
-        program, updates, per_epoch = self._program, self._updates, self.steps_per_epoch
+        per_epoch = self.steps_per_epoch
         for images, labels in self._feed.epoch():
             images, labels, share = self._select(images, labels, done, total, per_epoch)
-            updates.zero_grad(done, per_epoch)
-            with context(program.precision, self._device):
-                loss = share * program.losses(images, labels)
-            program.backward(loss)
-            updates.step(done, total, per_epoch)
+            loss = self._steps((images, labels), share, done, total, per_epoch)
             done += 1
             self._averaging.update(done, total)
             yield loss
@@ -96,12 +97,13 @@ class TorchTrainer:
         """Return network, optimizer, average, selection and feed."""
         return {
             "network": self._program.network,
-            "updates": self._updates,
+            "updates": self._steps.updates,
             "averaging": self._averaging,
             "selection": self._select,
             "feed": self._feed,
         }
 
     def modules(self) -> list[nn.Module]:
-        """Return the trained network of each seed."""
-        return self._program.modules()
+        """Return the trained network of each seed; on a GPU copies, since the next run may train in the same place."""
+        modules = self._program.modules()
+        return copy.deepcopy(modules) if self._device.type == "cuda" else modules

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from hotlap.optim import OPTIMIZERS, SCHEDULES
+from hotlap.optim.by_role import ByRole
 from hotlap.optim.schedules import Schedule
 from hotlap.optim.weights import Weights
 from hotlap.recipe import Recipe
@@ -17,7 +20,8 @@ class Optimizer(Protocol):
     """What the engine needs of an optimizer; every ``torch.optim.Optimizer`` has it.
 
     A group's ``lr`` is its peak when built; a group that holds a ``factor``, a schedule of its own, follows that
-    instead of the recipe's; one that holds ``ends`` is trained for so many epochs only.
+    instead of the recipe's; one that holds ``ends`` is trained for so many epochs only; in one that holds ``done``,
+    that is the number of steps before the one to come.
     """
 
     param_groups: list[dict[str, Any]]
@@ -63,11 +67,19 @@ class Updates:
             for weight in weights:
                 weight.requires_grad_(done < math.ceil(epochs * per_epoch))
 
+    def kind(self, done: int, per_epoch: int) -> Hashable:
+        """Return what tells step ``done`` (from 0) from others, learning rates apart: equal kinds do the same work."""
+        ended = tuple(done >= math.ceil(epochs * per_epoch) for epochs, _ in self._ending)
+        intervals = [group.get("renormalise_every") for group in self.optimizer.param_groups]
+        return ended, tuple(done % every == 0 for every in intervals if every)
+
     def rates(self, done: int, total: int, per_epoch: int) -> list[float]:
         """Set the learning rate of each group for step ``done`` (from 0) of ``total``, and return them."""
         for group, (peak, factor) in zip(self.optimizer.param_groups, self._plan, strict=True):
             # In order: a group's own schedule may follow that of the first.
             group["lr"] = peak * factor(done, total, per_epoch)
+            if "done" in group:
+                group["done"] = done
         return [group["lr"] for group in self.optimizer.param_groups]
 
     @torch.no_grad()
@@ -76,10 +88,34 @@ class Updates:
         self.rates(done, total, per_epoch)
         self.optimizer.step()
 
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Bring the optimizer's state to zero, as before the first step, in the memory that it has."""
+        for tensor in self._state().values():
+            tensor.zero_()
+
+    def _state(self) -> dict[tuple[Tensor, str], Tensor]:
+        """Every tensor of the optimizer's state, by the weight that it belongs to and its name."""
+        held = ((weight, state) for part in self._parts() for weight, state in part.state.items())
+        return {(w, name): value for w, state in held for name, value in state.items() if isinstance(value, Tensor)}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state."""
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned; learning rates come from the recipe again."""
+        """Restore what ``state_dict`` returned, in the memory that there is; learning rates come from the recipe."""
+        before = self._state()
         self.optimizer.load_state_dict(state)
+        with torch.no_grad():
+            for (weight, name), loaded in self._state().items():
+                if (own := before.get((weight, name))) is not None:
+                    self._put(weight, name, own.copy_(loaded))
+
+    def _put(self, weight: Tensor, name: str, value: Tensor) -> None:
+        for part in self._parts():
+            if weight in part.state:
+                part.state[weight][name] = value
+
+    def _parts(self) -> list[Any]:
+        return list(self.optimizer.parts) if isinstance(self.optimizer, ByRole) else [self.optimizer]

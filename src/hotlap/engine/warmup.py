@@ -6,56 +6,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
-from hotlap.engine.feed import MEMORY_FORMATS
-from hotlap.engine.precision import context, weights_dtype
+from hotlap.engine.precision import context
 from hotlap.engine.program import Program
-from hotlap.engine.seeding import generator
-from hotlap.engine.updates import Updates
+from hotlap.engine.steps import Steps, dummy_batch
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 
-STEPS = 2
 
-
-def warm_up(program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
+def warm_up(steps: Steps, program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
     """Run a few training steps and one evaluation on random images of the real shapes.
 
-    The caller initialises the networks afterwards, so nothing of this survives but compiled code and memory pools; the
-    optimizer is a throw-away. Nothing of the real data is seen.
+    The caller initialises the networks afterwards, so nothing of this survives but compiled code, recorded steps and
+    memory pools. Nothing of the real data is seen.
 
     Args:
+        steps: warmed up.
         program: trained in place, then to be initialised.
-        recipe: batch sizes, optimizer, precision.
+        recipe: batch sizes, precision.
         count: number of training images, which bounds the batch.
         device: where to run.
 
     Raises:
         InputError: the recipe asks for compilation, which fails here.
     """
-    rng = generator(0, device)
-    channels, *size = program.shape
-    memory_format = MEMORY_FORMATS[recipe.engine.memory_format]
-
-    def dummy(n: int, seeds: int) -> tuple[Tensor, Tensor]:
-        images = torch.randn((n, channels // program.seeds * seeds, *size), generator=rng, device=device)
-        labels = torch.randint(program.classes, (n,) if seeds == 1 else (n, seeds), generator=rng, device=device)
-        images = images.to(weights_dtype(program.precision))
-        return images.contiguous(memory_format=memory_format), labels
-
     with _explaining_compilation(recipe):
-        updates = Updates(recipe, program.weights(recipe))
-        for step in range(STEPS):
-            images, labels = dummy(min(recipe.batch_size, count), program.seeds)
-            updates.zero_grad()
-            with context(program.precision, device):
-                losses = program.losses(images, labels)
-            program.backward(losses)
-            updates.step(step, STEPS, STEPS)
-        updates.zero_grad()
+        steps.warm_up(count)
         with context(program.precision, device), torch.no_grad():
-            images, _ = dummy(min(recipe.evaluation.batch_size, count), 1)
+            images, _ = dummy_batch(recipe, program, min(recipe.evaluation.batch_size, count), None, device, seeds=1)
             program.network.eval()
             program.answer(images)
             program.network.train()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -30,8 +30,13 @@ def biased_groups(weights: Weights, options: Callable[[float], dict[str, float]]
 
 def nesterov_sgd(groups: list[Any], momentum: float) -> torch.optim.SGD:
     """Build PyTorch's SGD with Nesterov momentum, in one fused kernel for each group on a GPU."""
-    on_gpu = all(p.is_cuda for group in groups for p in group["params"])
-    return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=on_gpu or None)
+    gpu = on_gpu(p for group in groups for p in group["params"])
+    return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0, fused=gpu or None)
+
+
+def on_gpu(params: Iterable[Tensor]) -> bool:
+    """Say whether all parameters are on CUDA GPUs, where PyTorch's optimizers have kernels that a graph can hold."""
+    return all(p.is_cuda for p in params)
 
 
 class StepMomentumSGD(torch.optim.Optimizer):
@@ -61,6 +66,21 @@ class StepMomentumSGD(torch.optim.Optimizer):
             torch._foreach_add_(buffers, moves)
             torch._foreach_add_(moves, buffers, alpha=group["momentum"])
             torch._foreach_add_(params, moves)
+
+
+def add_scaled(params: list[Tensor], directions: list[Tensor], lr: float | Tensor) -> None:
+    """Subtract ``lr`` times the directions from parameters, in place; a rate on the device is never waited for.
+
+    Args:
+        params: changed.
+        directions: of the same shapes; scaled in place where the rate is a tensor.
+        lr: a number, or () on the device of the parameters.
+    """
+    if isinstance(lr, Tensor):
+        torch._foreach_mul_(directions, -lr)
+        torch._foreach_add_(params, directions)
+    else:
+        torch._foreach_add_(params, directions, alpha=-lr)
 
 
 def momentum_of(

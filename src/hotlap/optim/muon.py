@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hotlap.optim import OPTIMIZERS
-from hotlap.optim._groups import momentum_of
+from hotlap.optim._groups import add_scaled, momentum_of
 from hotlap.optim.weights import Weights
 from hotlap.registry import Card
 
@@ -111,7 +111,7 @@ class Muon(torch.optim.Optimizer):
             every = group["renormalise_every"]
             if every and group["done"] % every == 0:
                 _renormalise(params)
-            torch._foreach_add_(params, _directions(list(sums), group), alpha=-group["lr"])
+            add_scaled(params, _directions(list(sums), group), group["lr"])
             group["done"] += 1
 
 

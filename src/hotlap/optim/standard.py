@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from hotlap.optim import OPTIMIZERS
+from hotlap.optim._groups import on_gpu
 from hotlap.optim.weights import Weights
 from hotlap.registry import Card
 
@@ -26,7 +27,7 @@ def adadelta(*, params: Weights, lr: float, rho: float, eps: float) -> torch.opt
     """Build Adadelta; errors are torch's own."""
     if params.loss_scale != 1:
         raise ValueError("its steps depend on the scale of the loss that float16 needs: use precision fp32 or bf16")
-    return torch.optim.Adadelta(params, lr=lr, rho=rho, eps=eps)
+    return torch.optim.Adadelta(params, lr=lr, rho=rho, eps=eps, capturable=on_gpu(params))
 
 
 @OPTIMIZERS.register(
@@ -40,7 +41,10 @@ def adadelta(*, params: Weights, lr: float, rho: float, eps: float) -> torch.opt
 def adam(*, params: Weights, lr: float, betas: Sequence[float], eps: float) -> torch.optim.Optimizer:
     """Build Adam; errors are torch's own."""
     first, second = betas
-    return torch.optim.Adam(params, lr=lr, betas=(first, second), eps=eps * params.loss_scale)
+    gpu = on_gpu(params)
+    return torch.optim.Adam(
+        params, lr=lr, betas=(first, second), eps=eps * params.loss_scale, fused=gpu or None, capturable=gpu
+    )
 
 
 @OPTIMIZERS.register(
@@ -59,4 +63,5 @@ def sgd(*, params: Weights, lr: float, momentum: float, nesterov: bool, weight_d
         momentum=momentum,
         nesterov=nesterov,
         weight_decay=weight_decay * params.loss_scale,
+        fused=on_gpu(params) or None,
     )

@@ -1,0 +1,175 @@
+"""Recorded training steps, rehearsed by a recorder that calls what it records, as a GPU would repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from hotlap import datasets
+from hotlap.engine import torch_trainer
+from hotlap.engine.loop import train_once
+from hotlap.engine.program import Program
+from hotlap.engine.steps import EagerSteps, RecordedSteps, make_steps, planned_steps
+from hotlap.engine.updates import Updates
+from hotlap.ladder import get_recipe
+from hotlap.recipe import Recipe, part
+from hotlap.result import Run
+from tiny import tiny
+
+CPU = torch.device("cpu")
+
+
+def rehearse(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """Repeat by calling again, into the same tensor."""
+    result = work().clone()
+    return (lambda: result.copy_(work()) and None), result
+
+
+class Counting:
+    """A recorder that counts recordings and their repetitions."""
+
+    def __init__(self) -> None:
+        self.recordings = 0
+        self.repetitions = 0
+
+    def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        self.recordings += 1
+        replay, result = rehearse(work)
+
+        def counted() -> None:
+            self.repetitions += 1
+            replay()
+
+        return counted, result
+
+
+SGD = part("sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
+MUON = get_recipe("cifar10-airbench/94-hiverge")
+SMALL = MUON.with_changes(
+    {
+        "data": part("synthetic", train=256, test=64, size=12, channels=3, classes=4, seed=0, noise=0.2),
+        "feed.mean": None, "feed.std": None, "model.widths": (8, 8), "batch_size": 32, "epochs": 2.0,
+        "optimizer.whitening_schedule": part("linear", epochs=1.0), "evaluation.batch_size": 32,
+        "engine.precision": "fp32",
+    }
+)  # fmt: skip
+RECIPES = {
+    "sgd": tiny(optimizer=SGD),
+    "adam": tiny(optimizer=part("adam", lr=0.01, betas=(0.7, 0.9), eps=1e-8)),
+    "adadelta": tiny(optimizer=part("adadelta", lr=1.0, rho=0.9, eps=1e-6)),
+    "a partial last batch": tiny(optimizer=SGD, batch_size=100, feed__drop_last=False),
+    "an average that is copied back": tiny(
+        optimizer=SGD, averaging=part("lookahead", decay=0.95, every=2, power=3.0), epochs=3.0
+    ),
+    "mixing": tiny(optimizer=SGD, mixing=part("cutmix", size=4, last_epochs=1.0)),
+    "muon": SMALL,
+    "low resolution first": SMALL.with_changes({"augment": (part("shrink", until=(0.5,), sides=(8,)),)}),
+}  # fmt: skip
+
+
+def trained(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, recorder: Counting | None) -> Run:
+    def steps(recipe: Recipe, program: Program, device: torch.device) -> EagerSteps | RecordedSteps:
+        if recorder is None:
+            return EagerSteps(recipe, program, device)
+        return RecordedSteps(recipe, program, device, recorder)
+
+    monkeypatch.setattr(torch_trainer, "make_steps", steps)
+    load = lambda: datasets.load(recipe.data.name, **recipe.data.options)  # noqa: E731
+    return train_once(recipe, load, 3, device=CPU, backend="torch")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recorded_steps_train_as_steps_operation_by_operation_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = RECIPES[name]
+    recorder = Counting()
+    plain, recorded = trained(recipe, monkeypatch, None), trained(recipe, monkeypatch, recorder)
+    assert recorder.repetitions == recorded.steps == plain.steps, "every step was foreseen"
+    assert recorder.recordings < recorded.steps
+    assert plain.module is not None and recorded.module is not None
+    for a, b in zip(plain.module.state_dict().values(), recorded.module.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert recorded.loss_by_epoch == pytest.approx(plain.loss_by_epoch, rel=1e-4)
+
+
+def test_there_is_a_recording_for_each_kind_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Counting()
+    trained(RECIPES["muon"], monkeypatch, recorder)
+    assert recorder.recordings == 4, "renormalising or not, and with the whitening bias or without it"
+    recorder = Counting()
+    trained(RECIPES["low resolution first"], monkeypatch, recorder)
+    assert recorder.recordings == 4, "the whitening bias ends with the small images"
+
+
+def test_a_second_run_records_nothing_and_equals_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = RECIPES["muon"]
+    data = datasets.load(recipe.data.name, **recipe.data.options)
+    recorder = Counting()
+    program = Program(recipe, (3, 12, 12), 4, CPU, 1)
+    steps = RecordedSteps(recipe, program, CPU, recorder)
+
+    def run() -> list[float]:
+        steps.warm_up(len(data.x_train))
+        torch.manual_seed(0)
+        for module in program.network.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        steps.begin()
+        images, labels = torch.randn(32, 3, 12, 12), torch.arange(32) % 4
+        return [float(steps((images, labels), 1.0, done, 32, 8)) for done in range(32)]
+
+    first = run()
+    made = recorder.recordings
+    assert run() == first
+    assert recorder.recordings == made
+
+
+def test_a_step_that_was_not_foreseen_is_taken_all_the_same() -> None:
+    recipe = RECIPES["sgd"]
+    steps = RecordedSteps(recipe, Program(recipe, (1, 12, 12), 4, CPU, 1), CPU, rehearse)
+    steps.begin()
+    loss = steps((torch.randn(7, 1, 12, 12), torch.arange(7) % 4), 0.5, 0, 10, 5)
+    assert loss.shape == () and not loss.requires_grad
+
+
+def test_the_optimizer_is_restored_in_place() -> None:
+    recipe = RECIPES["muon"]
+    program = Program(recipe, (3, 12, 12), 4, CPU, 1)
+    updates = Updates(recipe, program.weights(recipe))
+
+    def step(done: int) -> None:
+        updates.zero_grad()
+        program.losses(torch.randn(8, 3, 12, 12), torch.arange(8) % 4).backward()
+        updates.step(done, 10, 5)
+
+    step(0)
+    before = {key: (value.data_ptr(), value.clone()) for key, value in updates._state().items()}
+    state = {"parts": [dict(part_) for part_ in updates.state_dict()["parts"]]}
+    kept = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, state)
+    step(1)
+    assert any(not torch.equal(value, before[key][1]) for key, value in updates._state().items())
+    updates.load_state_dict(kept)
+    for key, value in updates._state().items():
+        assert value.data_ptr() == before[key][0]
+        assert torch.equal(value, before[key][1])
+    updates.forget()
+    assert all(not value.any() for value in updates._state().values())
+
+
+def test_a_cpu_and_a_selection_take_steps_operation_by_operation() -> None:
+    recipe = tiny()
+    program = Program(recipe, (1, 12, 12), 4, CPU, 1)
+    assert isinstance(make_steps(recipe, program, CPU), EagerSteps)
+    selecting = get_recipe("cifar10-airbench/96-faster")
+    assert isinstance(make_steps(selecting, program, torch.device("cuda")), EagerSteps)
+    assert isinstance(
+        make_steps(recipe.with_changes({"engine.cuda_graphs": False}), program, torch.device("cuda")), EagerSteps
+    )
+
+
+def test_planned_steps() -> None:
+    assert planned_steps(tiny(epochs=1.0), 7) == 7
+    assert planned_steps(tiny(epochs=0.01), 7) == 1
+    assert planned_steps(tiny(epochs=1.5), 7) == 11
