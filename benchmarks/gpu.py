@@ -4,8 +4,8 @@
 
 Parts, in this order: ``correctness`` (every recipe's first 20 losses on the GPU against the CPU's, in float32 and in
 the recipe's own precision), ``records`` (the fastest recipes, many seeds), ``peers`` (scripts handed in, interleaved
-with our recipe), ``mnist`` and ``cifar`` (every rung), ``profile`` (kernels, share of the measured peak, launch gaps),
-``memory``.
+with our recipe), ``mnist`` (every rung), ``short`` (two epochs of every CIFAR-10 rung) and ``cifar`` (every rung),
+``profile`` (kernels, share of the measured peak, launch gaps), ``memory``.
 Everything is appended to the folder as it comes: runs to ``runs.sqlite``, the rest to ``PART.jsonl``. A later call does
 what is still missing. ``--tiny`` rehearses all of it in a minute on synthetic images, also on a CPU.
 """
@@ -29,14 +29,13 @@ from torch import Tensor
 
 import peers
 from hotlap import datasets
-from hotlap.bench.session import Session
+from hotlap.bench.session import Session, resolve_recipe
 from hotlap.datasets import ImageData
 from hotlap.engine.devices import choose_device, synchroniser
 from hotlap.engine.environment import capture
 from hotlap.engine.loop import Silent, train_seeds
-from hotlap.engine.precision import context
 from hotlap.engine.program import Program
-from hotlap.engine.updates import Updates
+from hotlap.engine.steps import EagerSteps, Steps, dummy_batch, make_steps, planned_steps
 from hotlap.errors import HotlapError
 from hotlap.ladder import Ladder, get_recipe, ladders, recipes, resolve
 from hotlap.ladders import DEFAULTS
@@ -47,7 +46,7 @@ STEPS = 20
 TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.1}
 """Largest relative difference of any of the first 20 losses: rounding grows from step to step."""
 
-SEEDS_OF_RUNG, SEEDS_OF_RECORD, SEEDS_OF_FINAL = {"mnist": 10, "cifar": 5}, 50, 100
+SEEDS_OF_RUNG, SEEDS_OF_RECORD, SEEDS_OF_FINAL, SEEDS_OF_SHORT = {"mnist": 10, "cifar": 5}, 50, 100, 3
 TINY_WIDTH = 8
 
 
@@ -135,8 +134,12 @@ def losses_of(recipe: Recipe, data: ImageData, device: torch.device) -> list[flo
     per_epoch = len(data.x_train) // recipe.batch_size
     short = recipe.with_changes({"epochs": min(STEPS, 4 * per_epoch) / per_epoch})
     watch = _Losses()
-    with torch.backends.cudnn.flags(allow_tf32=recipe.engine.precision != "fp32"):
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = recipe.engine.precision != "fp32"
+    try:
         train_seeds(short, lambda: data, (0,), device=device, observer=watch, timing_valid=False)
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
     return [float(loss) for loss in watch.seen]
 
 
@@ -159,14 +162,14 @@ def correctness(to: Programme) -> None:
 
 
 def _measure(to: Programme, names: Sequence[str], seeds_of: Callable[[str], int]) -> None:
-    """Train the runs of recipes that the store lacks, a round over all recipes per seed."""
+    """Train the runs of recipes that the store lacks, one recipe after another: what was recorded is used again."""
     with Store(to.out / "runs.sqlite") as store:
         session = Session(device=str(to.device), store=store)
         chosen = [(to.recipe(name), 2 if to.tiny else seeds_of(name)) for name in to.chosen(names)]
-        done = {recipe.digest: set(session.finished(recipe)) for recipe, _ in chosen}
-        for seed in range(max((seeds for _, seeds in chosen), default=0)):
-            for recipe, seeds in chosen:
-                if seed < seeds and seed not in done[recipe.digest]:
+        for recipe, seeds in chosen:
+            done = session.finished(recipe)
+            for seed in range(seeds):
+                if seed not in done:
                     if to.left_s <= 0:
                         return
                     run = session.run(recipe, seed)
@@ -195,6 +198,27 @@ def cifar(to: Programme) -> None:
     _measure(to, names, lambda _: SEEDS_OF_RUNG["cifar"])
 
 
+def short(to: Programme) -> None:
+    """(c) Two epochs of every rung of the CIFAR-10 ladders, over three seeds: that each runs and learns."""
+    names = sorted(_rungs("cifar10"), key=lambda name: get_recipe(name).epochs)
+    changes = {"epochs": 2.0}
+    with Store(to.out / "runs.sqlite") as store:
+        session = Session(device=str(to.device), store=store)
+        for name in to.chosen(names):
+            recipe = resolve_recipe(to.recipe(name), changes=changes)
+            done = session.finished(recipe)
+            for seed in range(SEEDS_OF_SHORT):
+                if to.left_s <= 0:
+                    return
+                if seed not in done:
+                    try:
+                        run = session.run(recipe, seed)
+                    except HotlapError as error:
+                        to.write("short", recipe=name, error=str(error))
+                        break
+                    print(f"{recipe.name} seed {seed}: {run.accuracy} in {run.certified_s:.3f} s", flush=True)
+
+
 def side_by_side(to: Programme, handed_in: Sequence[str], rounds: int = 5) -> None:
     """(d) Peers' scripts and our recipe in turns, A B B A."""
     for text in handed_in:
@@ -220,25 +244,16 @@ def side_by_side(to: Programme, handed_in: Sequence[str], rounds: int = 5) -> No
                 )  # fmt: skip
 
 
-def stepper(recipe: Recipe, device: torch.device) -> tuple[Program, Callable[[], None]]:
-    """Return a program and a function that trains it for one step on random images."""
+def stepper(recipe: Recipe, device: torch.device, kind: Callable[..., Steps] = make_steps) -> Callable[[], None]:
+    """Return a function that trains a recipe's network for one step on random images, after two epochs' warm-up."""
     channels, size = (1, 28) if recipe.feed.mean is not None and len(recipe.feed.mean) == 1 else (3, 32)
     program = Program(recipe, (channels, size, size), 10, device, 1)
-    updates = Updates(recipe, program.weights(recipe))
-    images = torch.randn(recipe.batch_size, channels, size, size, device=device)
-    images = images.to(next(program.network.parameters()).dtype)
-    if recipe.engine.memory_format == "channels_last":
-        images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (recipe.batch_size,), device=device)
-
-    def step() -> None:
-        updates.zero_grad()
-        with context(program.precision, device):
-            loss = program.losses(images, labels)
-        program.backward(loss)
-        updates.step(0, 100, 10)
-
-    return program, step
+    steps = kind(recipe, program, device)
+    steps.warm_up(2 * recipe.batch_size)
+    steps.begin()
+    batch = dummy_batch(recipe, program, recipe.batch_size, None, device)
+    last = planned_steps(recipe, 2) - 1
+    return lambda: steps(batch, 1.0, last, last + 1, 2) and None
 
 
 def peak_flops(to: Programme) -> float:
@@ -268,10 +283,13 @@ def profile(to: Programme) -> None:
 
     peak = peak_flops(to)
     for name in to.todo("profile", list(dict.fromkeys(DEFAULTS.values()))):
-        _, step = stepper(to.recipe(name), to.device)
-        alone = _median_s(step, to.device, 5)
+        recipe = to.recipe(name)
+        step = stepper(recipe, to.device)
+        alone = _median_s(step, to.device, 20)
+        by_operation = stepper(recipe.with_changes({"engine.compile": False}), to.device, EagerSteps)
+        eager = _median_s(by_operation, to.device, 5)
         with FlopCounterMode(display=False) as counted:
-            step()
+            by_operation()
         gpu = to.device.type == "cuda"
         with torch.profiler.profile(
             activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
@@ -284,8 +302,9 @@ def profile(to: Programme) -> None:
         top = dict(sorted(spent.items(), key=lambda pair: -pair[1])[:25])
         flop = counted.get_total_flops()
         to.write(
-            "profile", recipe=name, step_s=alone, flop=flop, flop_per_s=flop / alone, peak_flop_per_s=peak,
-            share_of_peak=flop / alone / peak, busy_share=sum(spent.values()) / alone, kernels_s=top,
+            "profile", recipe=name, step_s=alone, step_by_operation_s=eager, flop=flop, flop_per_s=flop / alone,
+            peak_flop_per_s=peak, share_of_peak=flop / alone / peak, busy_share=sum(spent.values()) / alone,
+            kernels_s=top,
         )  # fmt: skip
 
 
@@ -295,8 +314,7 @@ def memory(to: Programme) -> None:
         if to.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        _, step = stepper(to.recipe(name), to.device)
-        step()
+        stepper(to.recipe(name), to.device)()
         held = torch.cuda.max_memory_allocated() if to.device.type == "cuda" else None
         to.write("memory", recipe=name, peak_bytes=held)
 
@@ -321,6 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "records": records,
         "peers": partial(side_by_side, handed_in=asked.peer),
         "mnist": mnist,
+        "short": short,
         "cifar": cifar,
         "profile": profile,
         "memory": memory,

@@ -1,0 +1,108 @@
+"""What only a CUDA GPU can show: recorded steps, their independence of the host, and programs used again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hotlap import datasets
+from hotlap.engine import backends
+from hotlap.engine.loop import Silent, train_once, train_seeds
+from hotlap.ladder import get_recipe
+from hotlap.recipe import Recipe, part
+from hotlap.result import Run
+from tiny import tiny
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+GPU = torch.device("cuda", 0)
+
+SYNTHETIC = part("synthetic", train=512, test=128, size=32, channels=3, classes=10, seed=0, noise=0.2)
+GREY = part("synthetic", train=512, test=128, size=28, channels=1, classes=10, seed=0, noise=0.2)
+NAMES = (
+    "cifar10-airbench/94", "cifar10-airbench/94-muon", "cifar10-airbench/94-hiverge", "cifar10-airbench/96-faster",
+    "cifar10-hlb/94", "cifar10-page/9-flip-tta", "cifar10-cpu/low-resolution", "mnist/record", "mnist/8-final",
+)  # fmt: skip
+
+
+def small(name: str, **engine: object) -> Recipe:
+    recipe = get_recipe(name)
+    changes = {"data": GREY if name.startswith("mnist") else SYNTHETIC, "batch_size": 64, "epochs": 3.0}
+    changes |= {"selection.keep": 32} if recipe.selection is not None else {}
+    return recipe.with_changes(
+        {**changes, "evaluation.batch_size": 64, **{f"engine.{key}": value for key, value in engine.items()}}
+    )
+
+
+def train(recipe: Recipe, seed: int = 0, **options: object) -> Run:
+    load = lambda: datasets.load(recipe.data.name, **recipe.data.options)  # noqa: E731
+    return train_once(recipe, load, seed, device=GPU, **options)
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    backends._kept.clear()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_steps_train_as_steps_operation_by_operation_do(name: str) -> None:
+    recorded = train(small(name, precision="fp32"))
+    plain = train(small(name, precision="fp32", cuda_graphs=False))
+    assert recorded.loss_by_epoch == pytest.approx(plain.loss_by_epoch, rel=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_learns_as_single_precision_does(name: str) -> None:
+    half = train(small(name, precision="fp16" if name.startswith("cifar10") else "bf16"))
+    single = train(small(name, precision="fp32"))
+    assert half.loss_by_epoch == pytest.approx(single.loss_by_epoch, rel=0.15)
+
+
+class _Watching(Silent):
+    """Forbids waiting for the device from the third step to the last."""
+
+    def step(self, done: int, loss: torch.Tensor) -> None:
+        if done == 2:
+            torch.cuda.set_sync_debug_mode("error")
+        if done == self.last:  # type: ignore[attr-defined]
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_training_never_waits_for_the_device(name: str, graphs: bool) -> None:
+    recipe = small(name, cuda_graphs=graphs)
+    watch = _Watching()
+    object.__setattr__(watch, "last", 24)
+    try:
+        train(recipe, observer=watch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_program_used_again_trains_as_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small("cifar10-airbench/94-muon", precision="fp32")
+    first = train(recipe, 0)
+    other = train(recipe, 1)
+    assert len(backends._kept) == 1
+    again = train(recipe, 0)
+    assert again.loss_by_epoch == pytest.approx(first.loss_by_epoch, rel=1e-2)
+    assert other.loss_by_epoch != pytest.approx(first.loss_by_epoch, rel=1e-6)
+    assert first.module is not None and other.module is not None
+    assert any(not torch.equal(a, b) for a, b in zip(first.module.parameters(), other.module.parameters(), strict=True))
+
+
+def test_several_seeds_in_one_program_are_recorded_too() -> None:
+    recipe = tiny(epochs=2.0)
+    load = lambda: datasets.load(recipe.data.name, **recipe.data.options)  # noqa: E731
+    together = train_seeds(recipe, load, (0, 1, 2), device=GPU)
+    alone = [train(recipe, seed) for seed in (0, 1, 2)]
+    for a, b in zip(together, alone, strict=True):
+        assert a.loss_by_epoch == pytest.approx(b.loss_by_epoch, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["cifar10-airbench/94-muon", "cifar10-cpu/low-resolution"])
+def test_compiled_code_is_recorded(name: str) -> None:
+    compiled = train(small(name, compile=True, winograd=False, precision="fp32"))
+    plain = train(small(name, winograd=False, precision="fp32"))
+    assert compiled.loss_by_epoch == pytest.approx(plain.loss_by_epoch, rel=0.02)
