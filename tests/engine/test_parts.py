@@ -24,6 +24,7 @@ from hotlap.engine.seeding import Streams
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.models import MODELS
+from hotlap.recipe import part
 from tiny import tiny
 
 CPU = torch.device("cpu")
@@ -92,6 +93,18 @@ def test_an_epoch_shows_every_image_once_with_its_label(loading: str, shuffle: s
         orders.append(index)
     assert orders[0] != sorted(orders[0])
     assert (orders[0] == orders[1]) == (shuffle == "once")
+
+
+@pytest.mark.parametrize("together", [3, 100])
+def test_batches_that_are_augmented_together_come_one_by_one(together: int) -> None:
+    recipe = tiny(feed__mean=(0.0,), feed__std=(1 / 255,), batch_size=100, mixing=part("cutmix", size=0, last_epochs=1))
+    data = datasets.load("synthetic", **recipe.data.options)
+    one, several = (make_feed(recipe, data, [Streams.of(seed) for seed in (3, 4)], CPU) for _ in range(2))
+    several._together = together  # type: ignore[attr-defined]
+    pairs = list(zip(one.epoch(), several.epoch(), strict=True))
+    assert len(pairs) == 6
+    for (images, labels), (same, equal) in pairs:
+        assert torch.equal(images, same) and torch.equal(labels, equal)
 
 
 def test_the_order_follows_the_seed() -> None:

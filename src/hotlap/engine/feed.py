@@ -27,6 +27,9 @@ Batch: TypeAlias = tuple[Tensor, Tensor]
 _CHUNK, _CPU_CHUNK = 16384, 512
 """Images that are normalised together: few calls on a GPU, and what fits into the cache on a CPU."""
 
+_AHEAD = 64 * 2**20
+"""Bytes of images that are augmented together on a GPU, where every call costs a launch."""
+
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -154,26 +157,33 @@ class _DeviceFeed:
                 self._kept = [order.to(device) for order in kept]
         self._train = _upload(data.x_train, data.y_train, mean, std, device, memory_format, dtype, upload_order)
         self._test = _upload(data.x_test, data.y_test, mean, std, device, memory_format, dtype, None)
+        of_a_batch = self._batch * self._train[0][0].nbytes
+        self._together = max(1, _AHEAD // of_a_batch) if device.type == "cuda" else 1
 
     def epoch(self) -> Iterator[Batch]:
         orders = self._kept
         if self._reshuffle:
             count, device = len(self._train[1]), self._train[1].device
             orders = [_sent(torch.randperm(count, generator=order), device) for order in self._order]
-        for step in range(self.steps_per_epoch):
-            span = slice(step * self._batch, (step + 1) * self._batch)
-            batches = [self._of_one_seed(*pair, span) for pair in zip(orders, self._augment, strict=True)]
-            yield batches[0] if len(batches) == 1 else _side_by_side(batches)
+        for first in range(0, self.steps_per_epoch, self._together):
+            several = range(first, min(first + self._together, self.steps_per_epoch))
+            of_seeds = [self._of_one_seed(*pair, several) for pair in zip(orders, self._augment, strict=True)]
+            for batches in zip(*of_seeds, strict=True):
+                yield batches[0] if len(batches) == 1 else _side_by_side(batches)
         self._epoch += 1
 
-    def _of_one_seed(self, order: Tensor | None, augment: _Augment, span: slice) -> Batch:
+    def _of_one_seed(self, order: Tensor | None, augment: _Augment, steps: range) -> Iterator[Batch]:
+        """Yield the batches of some steps, augmented together and mixed one by one."""
+        span = slice(steps.start * self._batch, steps.stop * self._batch)
         chosen = span if order is None else order[span]
         images, labels = _chosen(self._train[0], chosen), self._train[1][chosen]
-        if not augment.does_something:
-            return images, labels
         count = len(self._train[1])
         index = torch.arange(*span.indices(count), device=labels.device) if order is None else order[span]
-        return augment(images, labels, self._classes, Moment(self._epoch, self._epochs, index, count))
+        images = augment(images, Moment(self._epoch, self._epochs, index, count))
+        for place in range(0, len(images), self._batch):
+            here = slice(place, place + self._batch)
+            moment = Moment(self._epoch, self._epochs, index[here], count)
+            yield augment.mix(images[here], labels[here], self._classes, moment)
 
     def test(self) -> Iterator[Batch]:
         images, labels = self._test
@@ -215,7 +225,7 @@ def _check_augmentations(recipe: Recipe, shape: tuple[int, ...], classes: int) -
     trial = _Augment(recipe, generator(0))
     moment = Moment(epoch=0, epochs=recipe.epochs, index=torch.arange(2), count=2)
     try:
-        trial(torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64), classes, moment)
+        trial.mix(trial(torch.zeros(2, *shape), moment), torch.zeros(2, dtype=torch.int64), classes, moment)
     except ValueError as error:
         raise InputError(f"{recipe.name} cannot augment images of {shape[1]}×{shape[2]} pixels: {error}") from None
 
@@ -227,11 +237,13 @@ class _Augment:
         self.rng = rng
         self.augmentations: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
         self.mixing: Mixing | None = MIXINGS.build(recipe.mixing) if recipe.mixing is not None else None
-        self.does_something = bool(self.augmentations or self.mixing)
 
-    def __call__(self, images: Tensor, labels: Tensor, classes: int, moment: Moment) -> Batch:
+    def __call__(self, images: Tensor, moment: Moment) -> Tensor:
         for augment in self.augmentations:
             images = augment(images, self.rng, moment)
+        return images
+
+    def mix(self, images: Tensor, labels: Tensor, classes: int, moment: Moment) -> Batch:
         if self.mixing is None:
             return images, labels
         return self.mixing(images, functional.one_hot(labels, classes).to(images.dtype), self.rng, moment)

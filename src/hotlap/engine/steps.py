@@ -124,7 +124,7 @@ class RecordedSteps:
 
     def __init__(self, recipe: Recipe, program: Program, device: torch.device, record: Recorder) -> None:
         self._recipe, self._program, self._device, self._record = recipe, program, device, record
-        self.updates = Updates(recipe, program.weights(recipe))
+        self.updates = Updates(recipe, program.weights(recipe), foreseen=True)
         self._rates = _Rates(self.updates, device)
         self._recorded: dict[Hashable, _Recorded] = {}
 

@@ -49,15 +49,17 @@ class Updates:
     Args:
         recipe: whose optimizer and schedule to build.
         weights: the parameters to train; changed by every step.
+        foreseen: whether every kind of step is gone through during warm-up.
     """
 
-    def __init__(self, recipe: Recipe, weights: Weights) -> None:
+    def __init__(self, recipe: Recipe, weights: Weights, *, foreseen: bool = False) -> None:
         self.optimizer: Optimizer = OPTIMIZERS.build(recipe.optimizer, params=weights)
         schedule: Schedule = SCHEDULES.build(recipe.schedule)
         groups = self.optimizer.param_groups
         self._plan = [(group["lr"], group.get("factor") or schedule) for group in groups]
         # Compiled code would be compiled anew, in mid-training, for fewer gradients.
-        ending = [] if recipe.engine.compile else [group for group in groups if group.get("ends") is not None]
+        may_end = foreseen or not recipe.engine.compile
+        ending = [group for group in groups if may_end and group.get("ends") is not None]
         self._ending = [(group["ends"], group["params"]) for group in ending]
 
     def zero_grad(self, done: int = 0, per_epoch: int = 1) -> None:

@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn import init as draw
 from torch.overrides import handle_torch_function, has_torch_function
 
 from hotlap.errors import unknown_name
+from hotlap.models.pooling import max_of_squares
 from hotlap.recipe import Component
 
 HeadInit: TypeAlias = Literal["default", "unit-std"]
@@ -89,6 +89,21 @@ def check_size(shape: tuple[int, int, int], height: int, width: int, after: str)
         raise ValueError(f"images of {shape[1]}×{shape[2]} pixels are too small: nothing is left after {after}")
 
 
+def identity_(filters: Tensor) -> Tensor:
+    """Let filters pass channels on unchanged, each its own, as ``nn.init.dirac_`` does channel by channel; in place.
+
+    Args:
+        filters: (out, in, height, width) of odd sides; filters beyond the channels become zero.
+
+    Returns:
+        The filters.
+    """
+    own = torch.arange(min(filters.shape[:2]))
+    filters.zero_()
+    filters[own, own, filters.shape[2] // 2, filters.shape[3] // 2] = 1
+    return filters
+
+
 class Conv3x3(nn.Conv2d):
     """A 3×3 convolution that keeps the image size, without bias, with PyTorch's default initialisation."""
 
@@ -99,6 +114,8 @@ class Conv3x3(nn.Conv2d):
 def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tensor:
     """Convolve, then pool: one step to a ``TorchFunctionMode``, which may do both in one pass.
 
+    Compiled for a GPU, max-pooling of 2×2 pixels is ``pooling.max_of_squares``.
+
     Args:
         conv: the convolution.
         pool: the pooling.
@@ -107,7 +124,10 @@ def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tenso
     # Proxies that trace a network are to see its layers.
     if type(images) is Tensor and has_torch_function((images,)):
         return handle_torch_function(convolve_and_pool, (images,), conv, pool, images)
-    return cast(Tensor, pool(conv(images)))
+    convolved: Tensor = conv(images)
+    if torch.compiler.is_compiling() and convolved.is_cuda and isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2:
+        return max_of_squares(convolved)
+    return cast(Tensor, pool(convolved))
 
 
 class PartialDiracConv3x3(Conv3x3):
@@ -120,7 +140,7 @@ class PartialDiracConv3x3(Conv3x3):
         """Draw the weights anew from the global generator."""
         super().reset_parameters()
         with torch.no_grad():
-            draw.dirac_(self.weight[: self.in_channels])
+            identity_(self.weight[: self.in_channels])
 
 
 class DiracConv3x3(Conv3x3):
@@ -128,7 +148,8 @@ class DiracConv3x3(Conv3x3):
 
     def reset_parameters(self) -> None:
         """Set the weights to the identity."""
-        draw.dirac_(self.weight)
+        with torch.no_grad():
+            identity_(self.weight)
 
 
 class RestandardisedConv3x3(Conv3x3):
@@ -142,7 +163,7 @@ class RestandardisedConv3x3(Conv3x3):
         super().reset_parameters()
         with torch.no_grad():
             std, mean = torch.std_mean(self.weight)
-            shifted = self.weight + draw.dirac_(torch.empty_like(self.weight))
+            shifted = self.weight + identity_(torch.empty_like(self.weight))
             std_after, mean_after = torch.std_mean(shifted)
             self.weight.copy_((shifted - mean_after) / std_after * std + mean)
 

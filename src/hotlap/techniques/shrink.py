@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Generator, Tensor
@@ -26,6 +27,12 @@ def area_weights(before: int, after: int) -> Tensor:
     return (covered.clamp_min(0) * after / before).float()
 
 
+@cache
+def _weights_on(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The weights where they are needed; sending them there for every batch would stall a GPU."""
+    return area_weights(before, after).to(device, dtype)
+
+
 def shrink(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Make images smaller, each new pixel the mean of the area that it covers.
 
@@ -44,9 +51,8 @@ def shrink(images: Tensor, size: tuple[int, int]) -> Tensor:
         return images
     if not (1 <= size[0] <= height and 1 <= size[1] <= width):
         raise ValueError(f"images of {height}×{width} cannot be shrunk to {size[0]}×{size[1]}")
-    rows, columns = (
-        area_weights(before, after).to(images) for before, after in zip((height, width), size, strict=True)
-    )
+    rows = _weights_on(height, size[0], images.dtype, images.device)
+    columns = _weights_on(width, size[1], images.dtype, images.device)
     # Along one axis after the other, each as one matrix product over all images.
     small = functional.linear(functional.linear(images, columns).mT, rows).mT
     last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
