@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from hotlap.engine.network import forward_of
@@ -70,8 +71,37 @@ EXACT = {2: 1e-6, 3: 5e-6, 4: 1e-5, 5: 2e-5, 6: 2e-5, 7: 5e-5, 8: 7e-5}
 """Most that rounding may change outputs and gradients by, by the side of the tiles."""
 
 
-def relative(found: Tensor, exact: Tensor) -> float:
-    return float((found.double() - exact).norm() / exact.norm().clamp_min(1e-30))
+def relative(found: Tensor, exact: Tensor, usual: float = 1e-30) -> float:
+    """Error relative to the size of ``exact``, or to its ``usual`` size where that is larger."""
+    return float((found.double() - exact).norm() / exact.norm().clamp_min(usual))
+
+
+def usual_size(images: Tensor, filters: Tensor, pad: int, count: int) -> float:
+    """The size of ``count`` outputs if terms have random signs: a few outputs may by chance be much smaller.
+
+    Rounding is as large as the terms, however much they cancel one another.
+    """
+    each = filters.square().mean((2, 3), keepdim=True).expand_as(filters)
+    return float((functional.conv2d(images.square(), each, padding=pad).mean() * count).sqrt())
+
+
+class ChosenMax(nn.Module):
+    """Max-pooling in which ``index`` says, as the kernels do, which of the four outputs of each window passes.
+
+    Of two outputs that differ by less than rounding either may be the larger one, and the whole gradient of a window
+    goes to the one that is: gradients can be compared only where both choose alike. A choice that rounding, ``within``
+    of the largest output, does not explain fails.
+    """
+
+    def __init__(self, index: Tensor, within: float) -> None:
+        super().__init__()
+        self.index, self.within = index.long(), within
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        windows = outputs.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+        chosen = windows.gather(4, self.index.unsqueeze(4)).squeeze(4)
+        assert (windows.amax(4) - chosen).max() <= self.within * outputs.abs().max()
+        return chosen
 
 
 @pytest.mark.parametrize("name", lib.instruction_sets())
@@ -92,17 +122,29 @@ def test_outputs_and_gradients_are_those_of_float64(
     images = torch.randn(n, channels, height, width)
     if last:
         network, images = (x.to(memory_format=torch.channels_last) for x in (network, images))
+    kept: list[Tensor] = []
     before = torch.get_num_threads()
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(lib.ISA_VARIABLE, name)
         torch.set_num_threads(threads)
         try:
-            with Calls() as calls:
+            with Calls() as calls, saved_tensors_hooks(keep, lambda tensor: tensor):
                 found = passes(network, images)
         finally:
             torch.set_num_threads(before)
     assert calls.count == 2
-    for now, exact in zip(found, passes(network.double(), images.double()), strict=True):
+    network, images = network.double(), images.double()
+    if pool:
+        with torch.no_grad():
+            assert relative(found[0], network(images)) < EXACT[8]
+        (index,) = (x for x in kept if x.dtype is torch.uint8)
+        network.pool = ChosenMax(index, EXACT[8])
+    for now, exact in zip(found, passes(network, images), strict=True):
         assert now.shape == exact.shape
         assert relative(now, exact) < EXACT[8]
 
@@ -114,6 +156,10 @@ def test_outputs_and_gradients_are_those_of_float64(
     width=st.integers(1, 19), pad=st.integers(0, 2), pool=st.booleans(), threads=st.integers(1, 2),
     seed=st.integers(0, 99),
 )  # fmt: skip
+# The two largest outputs of one of its windows are 6.27923 and 6.27949, which tiles of 8 take for one another.
+@example(n=4, channels=11, out=3, height=5, width=17, pad=2, pool=True, threads=1, seed=57)
+# The terms of its only output cancel one another: it is -0.0002, where some 10 is usual.
+@example(n=1, channels=34, out=1, height=2, width=3, pad=1, pool=True, threads=1, seed=64921)
 @settings(max_examples=15, deadline=None)
 def test_tiles_of_every_size_are_as_exact_as_they_should_be(
     name: str, tile: int, n: int, channels: int, out: int, height: int, width: int, pad: int, pool: bool, threads: int,
@@ -126,10 +172,9 @@ def test_tiles_of_every_size_are_as_exact_as_they_should_be(
     images = torch.randn(n, channels, height, width).contiguous(memory_format=last)
     filters = torch.randn(out, channels, 3, 3).contiguous(memory_format=last)
     exact_images, exact_filters = (x.double().requires_grad_() for x in (images, filters))
-    exact = functional.conv2d(exact_images, exact_filters, padding=pad)
-    exact = functional.max_pool2d(exact, 2) if pool else exact
+    outputs = functional.conv2d(exact_images, exact_filters, padding=pad)
+    exact = functional.max_pool2d(outputs, 2) if pool else outputs
     gradient = torch.randn(exact.shape).contiguous(memory_format=last)
-    exact.backward(gradient.double())
     conv = Convolution(n, height, width, channels, out, pad, POOL_OUT if pool else POOL_NONE, tile)
     found = torch.empty(exact.shape, memory_format=last)
     index, of_filters = torch.empty(found.shape, dtype=torch.uint8, memory_format=last), torch.empty_like(filters)
@@ -144,7 +189,9 @@ def test_tiles_of_every_size_are_as_exact_as_they_should_be(
         return
     convolver.forward(conv, strides, *at[:4], threads)
     convolver.filters(conv, strides, at[0], gradient.data_ptr(), at[3], at[4], threads)
-    assert relative(found, exact.detach()) < EXACT[tile]
+    usual = usual_size(images, filters, pad, found.numel())
+    assert relative(found, exact.detach(), usual) < EXACT[tile]
+    (ChosenMax(index, EXACT[tile])(outputs) if pool else outputs).backward(gradient.double())
     assert exact_filters.grad is not None and relative(of_filters, exact_filters.grad) < EXACT[tile]
 
 
