@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
@@ -21,6 +21,7 @@ from hotlap.native import library as lib
 from hotlap.native.family import Stack, stack_of
 from hotlap.recipe import part
 from hotlap.techniques.views import Term, views_of
+from rounding import decides
 
 pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
 
@@ -98,15 +99,22 @@ def test_gradients_equal_those_in_float64(
     every, still = np.arange(count, dtype=np.int64), np.zeros((count, 3), np.int16)
     loss, gradients = net.gradients(images, labels, every, still)
 
-    exact = copy.deepcopy(module).double()
-    expected = functional.cross_entropy(
-        exact(in_float64(images, zero_mean)), torch.from_numpy(labels).long(), label_smoothing=0.1
-    )
-    expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    flat = torch.cat([p.grad.reshape(-1) for p in exact.parameters() if p.grad is not None]).numpy()
+    def in_pytorch() -> tuple[float, NDArray[np.float64]]:
+        exact = copy.deepcopy(module).double()
+        expected = functional.cross_entropy(
+            exact(in_float64(images, zero_mean)), torch.from_numpy(labels).long(), label_smoothing=0.1
+        )
+        expected.backward()
+        flat = torch.cat([p.grad.reshape(-1) for p in exact.parameters() if p.grad is not None])
+        return expected.item(), flat.numpy()
+
+    expected, flat = in_pytorch()
+    assert loss == pytest.approx(expected, rel=1e-5)
+    most = 1e-3 * np.linalg.norm(flat) + 1e-7
+    if np.linalg.norm(gradients - flat) > most:
+        assume(not decides(lambda: float(np.linalg.norm(in_pytorch()[1] - flat)), float(most)))
     # Of two fields that differ by less than rounding either may be the larger one, hence not element by element.
-    assert np.linalg.norm(gradients - flat) <= 1e-3 * np.linalg.norm(flat) + 1e-7
+    assert np.linalg.norm(gradients - flat) <= most
     assert np.array_equal(net.parameters, stack.gathered())
 
 
