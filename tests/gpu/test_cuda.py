@@ -42,7 +42,7 @@ class _Losses(Silent):
     seen: list[torch.Tensor] = field(default_factory=list)
 
     def step(self, done: int, loss: torch.Tensor) -> None:
-        if done <= 12:
+        if done <= 6:
             self.seen.append(loss.detach().clone())
 
 

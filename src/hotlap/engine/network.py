@@ -19,6 +19,9 @@ from hotlap.startup import complete
 
 _LARGEST_TRIED = 64
 
+_COMPILED_AT_MOST = 64
+"""Kinds of input that a network's code is compiled for; beyond them, torch runs it as it is without a word."""
+
 
 def build_network(recipe: Recipe, shape: tuple[int, int, int], classes: int, device: torch.device) -> nn.Module:
     """Build the recipe's network for images of ``shape`` (C, H, W) on a device, in the recipe's memory format.
@@ -83,6 +86,8 @@ def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Call
     if recipe.engine.compile and recipe.engine.winograd:
         raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
     if recipe.engine.compile:
+        # Several recipes, image sizes and modes share the code of a network's class.
+        torch._dynamo.config.recompile_limit = max(_COMPILED_AT_MOST, torch._dynamo.config.recompile_limit)
         return cast(Callable[[Tensor], Tensor], torch.compile(network, dynamic=False))
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
     if not recipe.engine.winograd or not on_cpu or precision != "fp32" or missing():

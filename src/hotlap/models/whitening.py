@@ -34,9 +34,10 @@ def patch_covariance(images: Tensor, kernel: int, *, centred: bool) -> Tensor:
     moments = torch.zeros((size, size), dtype=torch.float64, device=images.device)
     total = torch.zeros(size, dtype=torch.float64, device=images.device)
     for some in images.split(_AT_ONCE):
-        patches = functional.unfold(some.double(), kernel)  # (n, C·kernel², positions)
-        moments += torch.bmm(patches, patches.mT).sum(0)
-        total += patches.sum((0, 2))
+        patches = some.unfold(2, kernel, 1).unfold(3, kernel, 1)  # (n, C, H', W', kernel, kernel)
+        patches = patches.permute(1, 4, 5, 0, 2, 3).reshape(size, -1).double()
+        moments += patches @ patches.T
+        total += patches.sum(1)
     count = len(images) * (images.shape[2] - kernel + 1) * (images.shape[3] - kernel + 1)
     mean = total / count
     return moments / count - (torch.outer(mean, mean) if centred else 0)
