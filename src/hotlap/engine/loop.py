@@ -130,7 +130,7 @@ def train_seeds(
         with clock.phase("warmup"):
             trainer = make_trainer(recipe, data, seeds, device, backend)
             if may_count or recipe.engine.compile or device.type == "cuda":
-                trainer.warm_up(len(data.x_train))
+                trainer.warm_up(len(data.x_train), len(data.x_test))
         with clock.phase("prepare"):
             trainer.prepare(data)
             digest = data.digest

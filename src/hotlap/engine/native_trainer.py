@@ -113,7 +113,7 @@ class NativeTrainer:
             self._mean_std = (mean, std)
         return self._made
 
-    def warm_up(self, count: int) -> None:
+    def warm_up(self, count: int, tests: int) -> None:
         """Lay out the network and run it on random images: code, memory and clock speed are then as they will be."""
         channels = self._shape[0]
         given = self._recipe.feed.mean, self._recipe.feed.std

@@ -57,9 +57,9 @@ class TorchTrainer:
         self._steps = make_steps(recipe, self._program, device)
         self.precision = self._program.precision
 
-    def warm_up(self, count: int) -> None:
+    def warm_up(self, count: int, tests: int) -> None:
         """Compile, choose kernels, record steps, fill memory pools."""
-        warm_up(self._steps, self._program, self._recipe, count, self._device)
+        warm_up(self._steps, self._program, self._recipe, (count, tests), self._device)
 
     def prepare(self, data: ImageData) -> None:
         """Draw the weights, fit layers to the data, upload and normalise the images."""

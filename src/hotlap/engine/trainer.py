@@ -25,8 +25,8 @@ class Trainer(Protocol):
     precision: Precision
     steps_per_epoch: int
 
-    def warm_up(self, count: int) -> None:
-        """Pay first-use costs on random data shaped like the real data, of which there are ``count`` images."""
+    def warm_up(self, count: int, tests: int) -> None:
+        """Pay first-use costs on random data like the real data: ``count`` images to train on, ``tests`` to test on."""
         ...
 
     def prepare(self, data: ImageData) -> None:

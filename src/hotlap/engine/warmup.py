@@ -12,10 +12,12 @@ from hotlap.engine.program import Program
 from hotlap.engine.steps import Steps, dummy_batch
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
+from hotlap.techniques import VIEWS
+from hotlap.techniques.views import Views
 
 
-def warm_up(steps: Steps, program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
-    """Run a few training steps and one evaluation on random images of the real shapes.
+def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, int], device: torch.device) -> None:
+    """Run a few training steps, and the evaluation on a GPU or one batch of it elsewhere, on random images.
 
     The caller initialises the networks afterwards, so nothing of this survives but compiled code, recorded steps and
     memory pools. Nothing of the real data is seen.
@@ -24,18 +26,25 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, count: int, device: 
         steps: warmed up.
         program: trained in place, then to be initialised.
         recipe: batch sizes, precision.
-        count: number of training images, which bounds the batch.
+        counts: numbers of images to train on, which bounds the batch, and to test on.
         device: where to run.
 
     Raises:
         InputError: the recipe asks for compilation, which fails here.
     """
     with _explaining_compilation(recipe):
-        steps.warm_up(count)
+        steps.warm_up(counts[0])
+        batch = min(recipe.evaluation.batch_size, counts[1])
+        how = recipe.evaluation.augmentation
         with context(program.precision, device), torch.no_grad():
-            images, _ = dummy_batch(recipe, program, min(recipe.evaluation.batch_size, count), None, device, seeds=1)
             program.network.eval()
-            program.answer(images)
+            if device.type == "cuda" and how is not None and program.seeds == 1:
+                images, _ = dummy_batch(recipe, program, counts[1], None, device, seeds=1)
+                views: Views = VIEWS.build(how)
+                views.logits(program.answer, images, batch)
+            else:
+                images, _ = dummy_batch(recipe, program, batch, None, device, seeds=1)
+                program.answer(images)
             program.network.train()
 
 
