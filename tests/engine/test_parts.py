@@ -208,3 +208,22 @@ def test_inspection_agrees_with_arithmetic_by_hand() -> None:
     assert [layer.output for layer in facts.layers[:2]] == [(24, 24, 24), (24, 12, 12)]
     assert not facts.bound
     assert inspect_recipe(get_recipe("mnist/1-early-stopping"), (1, 28, 28), 10, train_images=100, test_images=10).bound
+
+
+def test_a_network_is_compiled_anew_for_weights_that_stop_being_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        made.append(len(inputs))
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, **options, backend=backend))
+    recipe = tiny(engine__compile=True)
+    program = Program(recipe, (1, 12, 12), 4, CPU, 1)
+    images, labels = torch.randn(4, 1, 12, 12), torch.arange(4)
+    first = next(program.network.parameters())
+    for trained in (True, False, True, False):
+        first.requires_grad_(trained)
+        program.losses(images, labels).backward()
+    assert len(made) == 2

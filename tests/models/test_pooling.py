@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
 from hotlap.models.layers import identity_
@@ -21,6 +22,19 @@ def test_value_and_gradient_are_those_of_max_pooling(size: tuple[int, int], memo
     expected = functional.max_pool2d(images, 2)
     assert torch.equal(found, expected)
     assert torch.equal(gradient, torch.autograd.grad(expected, images, coming)[0])
+
+
+def test_the_gradient_is_written_once_in_channels_last() -> None:
+    """To a compiler: no copy in between, which doubles what goes through memory."""
+
+    def gradient(images: torch.Tensor, coming: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(max_of_squares(images), images, coming)[0]
+
+    images = torch.randn(2, 3, 7, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
+    coming = torch.randn(2, 3, 3, 3).contiguous(memory_format=torch.channels_last)
+    steps = make_fx(gradient, tracing_mode="fake")(images, coming)
+    assert not [node for node in steps.graph.nodes if "clone" in node.name or "unsafe_view" in node.name]
+    assert gradient(images, coming).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_of_equal_maxima_the_first_counts_as_in_max_pooling() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +85,7 @@ def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Call
     if recipe.engine.compile and recipe.engine.winograd:
         raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
     if recipe.engine.compile:
-        # Several recipes, image sizes and modes share the code of a network's class.
-        torch._dynamo.config.recompile_limit = max(_COMPILED_AT_MOST, torch._dynamo.config.recompile_limit)
-        return cast(Callable[[Tensor], Tensor], torch.compile(network, dynamic=False))
+        return _compiled(network)
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
     if not recipe.engine.winograd or not on_cpu or precision != "fp32" or missing():
         return network
@@ -100,5 +97,25 @@ def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Call
         with convolutions:
             logits: Tensor = network(images)
         return logits
+
+    return forward
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    # Several recipes, image sizes and modes share the code of a network's class.
+    torch._dynamo.config.recompile_limit = max(_COMPILED_AT_MOST, torch._dynamo.config.recompile_limit)
+
+    def run(images: Tensor, trained: int) -> Tensor:
+        # Asking makes it part of what code is compiled for: PyTorch before 2.13 goes on computing gradients of weights
+        # that have stopped being trained.
+        assert trained >= 0
+        logits: Tensor = network(images)
+        return logits
+
+    compiled = torch.compile(run, dynamic=False)
+
+    def forward(images: Tensor) -> Tensor:
+        bits = (weight.requires_grad << place for place, weight in enumerate(network.parameters()))
+        return compiled(images, sum(bits))
 
     return forward

@@ -30,11 +30,13 @@ class _MaxOfSquares(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (place,) = ctx.saved_tensors
         n, channels, height, width = place.shape
-        corners = torch.arange(4, dtype=torch.int8, device=place.device).view(2, 1, 2)
-        # Squares as axes of their own, so that what is one value for a square is only repeated.
-        found = torch.where(place[:, :, :, None, :, None] == corners, gradient[:, :, :, None, :, None], 0)
-        found = found.reshape(n, channels, 2 * height, 2 * width)
-        return functional.pad(found, (0, ctx.size[1] - 2 * width, 0, ctx.size[0] - 2 * height))
+        corners = torch.arange(4, dtype=torch.int8, device=place.device).view(2, 1, 2, 1)
+        # Squares as axes of their own, so that what is one value for a square is only repeated; and channels last from
+        # the start, since a compiler that has to merge these axes in another order writes everything twice.
+        place, gradient = (t.permute(0, 2, 3, 1)[:, :, None, :, None] for t in (place, gradient))
+        found = torch.where(place == corners, gradient, 0).reshape(n, 2 * height, 2 * width, channels)
+        found = functional.pad(found, (0, 0, 0, ctx.size[1] - 2 * width, 0, ctx.size[0] - 2 * height))
+        return found.permute(0, 3, 1, 2)
 
 
 def max_of_squares(images: Tensor) -> Tensor:
