@@ -161,19 +161,26 @@ def correctness(to: Programme) -> None:
             to.write("correctness", recipe=name, error=str(error))
 
 
-def _measure(to: Programme, names: Sequence[str], seeds_of: Callable[[str], int]) -> None:
+def _measure(
+    to: Programme, names: Sequence[str], seeds_of: Callable[[str], int], changes: Mapping[str, Any] | None = None
+) -> None:
     """Train the runs of recipes that the store lacks, one recipe after another: what was recorded is used again."""
     with Store(to.out / "runs.sqlite") as store:
         session = Session(device=str(to.device), store=store)
-        chosen = [(to.recipe(name), 2 if to.tiny else seeds_of(name)) for name in to.chosen(names)]
-        for recipe, seeds in chosen:
+        for name in to.chosen(names):
+            recipe = resolve_recipe(to.recipe(name), changes=changes)
             done = session.finished(recipe)
-            for seed in range(seeds):
-                if seed not in done:
-                    if to.left_s <= 0:
-                        return
+            for seed in range(2 if to.tiny else seeds_of(name)):
+                if seed in done:
+                    continue
+                if to.left_s <= 0:
+                    return
+                try:
                     run = session.run(recipe, seed)
-                    print(f"{recipe.name} seed {seed}: {run.accuracy} in {run.certified_s:.3f} s", flush=True)
+                except HotlapError as error:
+                    to.write("refused", recipe=recipe.name, error=str(error))
+                    break
+                print(f"{recipe.name} seed {seed}: {run.accuracy} in {run.certified_s:.3f} s", flush=True)
 
 
 def records(to: Programme) -> None:
@@ -201,22 +208,7 @@ def cifar(to: Programme) -> None:
 def short(to: Programme) -> None:
     """(c) Two epochs of every rung of the CIFAR-10 ladders, over three seeds: that each runs and learns."""
     names = sorted(_rungs("cifar10"), key=lambda name: get_recipe(name).epochs)
-    changes = {"epochs": 2.0}
-    with Store(to.out / "runs.sqlite") as store:
-        session = Session(device=str(to.device), store=store)
-        for name in to.chosen(names):
-            recipe = resolve_recipe(to.recipe(name), changes=changes)
-            done = session.finished(recipe)
-            for seed in range(SEEDS_OF_SHORT):
-                if to.left_s <= 0:
-                    return
-                if seed not in done:
-                    try:
-                        run = session.run(recipe, seed)
-                    except HotlapError as error:
-                        to.write("short", recipe=name, error=str(error))
-                        break
-                    print(f"{recipe.name} seed {seed}: {run.accuracy} in {run.certified_s:.3f} s", flush=True)
+    _measure(to, names, lambda _: SEEDS_OF_SHORT, {"epochs": 2.0})
 
 
 def side_by_side(to: Programme, handed_in: Sequence[str], rounds: int = 5) -> None:

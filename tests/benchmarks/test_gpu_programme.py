@@ -69,6 +69,13 @@ def test_every_part_runs_and_nothing_is_repeated(gpu: ModuleType, tmp_path: Path
         assert len(store.runs()) == 2
 
 
+def test_short_runs_are_of_two_epochs(gpu: ModuleType, tmp_path: Path) -> None:
+    arguments = ["--out", str(tmp_path), "--tiny", "--device", "cpu", "--only", ONLY, "--parts", "short"]
+    assert gpu.main(arguments) == 0
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert [(run.recipe.epochs, run.seed) for run in store.runs()] == [(2.0, 0), (2.0, 1)]
+
+
 def test_what_is_cut_off_is_done_again_and_time_is_kept(
     gpu: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,3 +173,17 @@ def test_planned_steps() -> None:
     assert planned_steps(tiny(epochs=1.0), 7) == 7
     assert planned_steps(tiny(epochs=0.01), 7) == 1
     assert planned_steps(tiny(epochs=1.5), 7) == 11
+
+
+def test_a_program_used_again_trains_weights_that_had_stopped_being_trained() -> None:
+    recipe = SMALL.with_changes({"engine.cuda_graphs": False})
+    program = Program(recipe, (3, 12, 12), 4, CPU, 1)
+    steps = EagerSteps(recipe, program, CPU)
+    bias = program.network.get_parameter("whiten.bias")
+    for _ in range(2):
+        steps.begin()
+        before = bias.detach().clone()
+        steps((torch.randn(8, 3, 12, 12), torch.arange(8) % 4), 1.0, 0, 16, 8)
+        assert not torch.equal(bias, before)
+        steps((torch.randn(8, 3, 12, 12), torch.arange(8) % 4), 1.0, 8, 16, 8)
+        assert not bias.requires_grad

@@ -71,6 +71,8 @@ class EagerSteps:
 
     def __init__(self, recipe: Recipe, program: Program, device: torch.device) -> None:
         self._recipe, self._program, self._device = recipe, program, device
+        # Gathered once: a run may leave weights that ask for no gradient any more, and the next trains them again.
+        self._weights = program.weights(recipe)
 
     def warm_up(self, count: int) -> None:
         """Take two steps with an optimizer to be thrown away."""
@@ -82,7 +84,7 @@ class EagerSteps:
 
     def begin(self) -> None:
         """Build the optimizer."""
-        self.updates = Updates(self._recipe, self._program.weights(self._recipe))
+        self.updates = Updates(self._recipe, self._weights)
 
     def __call__(self, batch: Batch, share: float, done: int, total: int, per_epoch: int) -> Tensor:
         """Train on a batch; see ``Steps``."""

@@ -110,14 +110,11 @@ class Updates:
         before = self._state()
         self.optimizer.load_state_dict(state)
         with torch.no_grad():
-            for (weight, name), loaded in self._state().items():
-                if (own := before.get((weight, name))) is not None:
-                    self._put(weight, name, own.copy_(loaded))
-
-    def _put(self, weight: Tensor, name: str, value: Tensor) -> None:
-        for part in self._parts():
-            if weight in part.state:
-                part.state[weight][name] = value
+            for part in self._parts():
+                for weight, held in part.state.items():
+                    for name, loaded in held.items():
+                        if (own := before.get((weight, name))) is not None:
+                            held[name] = own.copy_(loaded)
 
     def _parts(self) -> list[Any]:
         return list(self.optimizer.parts) if isinstance(self.optimizer, ByRole) else [self.optimizer]
