@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 SEEDS ?= 3
 SANITIZED := build/sanitized
 
+# Some containers forbid Python to keep what it compiles; every command and every test process would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-slow sanitize lint format records docs clean help
 
 help:  ## list the targets
