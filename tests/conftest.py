@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Before torch is imported anywhere: tests share the cores, and threads that spin while they wait for a core that is
 # taken are slower by orders of magnitude than one thread. Child processes inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# What a shell starts in the background ignores interrupts, and so do its child processes; some tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import settings
