@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters as dynamo_counters
 
 from hotlap import datasets
 from hotlap.engine import torch_trainer
+from hotlap.engine.backends import make_trainer
 from hotlap.engine.loop import train_once
 from hotlap.engine.program import Program
 from hotlap.engine.steps import EagerSteps, RecordedSteps, make_steps, planned_steps
@@ -124,6 +127,35 @@ def test_a_second_run_records_nothing_and_equals_the_first(monkeypatch: pytest.M
     made = recorder.recordings
     assert run() == first
     assert recorder.recordings == made
+
+
+def grey() -> Recipe:
+    return tiny(batch_size=50, engine__compile=True, engine__memory_format="channels_last")
+
+
+def smaller_first() -> Recipe:
+    data = part("synthetic", train=130, test=60, size=32, channels=3, classes=4, seed=0, noise=0.2)
+    changes = {"data": data, "model.widths": (8, 8, 8), "batch_size": 50, "feed.drop_last": False}
+    return get_recipe("cifar10/record").with_changes({**changes, "engine.precision": "fp32"})
+
+
+@pytest.mark.parametrize("recipe", [grey(), smaller_first()], ids=["grey", "smaller first"])
+def test_all_code_is_compiled_during_warm_up(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that are not full, smaller images and the evaluation included."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    recipe = recipe.with_changes({"epochs": 3.0})
+    data = datasets.load("synthetic", **recipe.data.options)
+    assert len(data.x_train) % recipe.batch_size and not recipe.feed.drop_last
+    trainer = make_trainer(recipe, data, [0], torch.device("cpu"), "torch")
+    trainer.warm_up(len(data.x_train), len(data.x_test))
+    compiled = dynamo_counters["stats"]["unique_graphs"]
+    trainer.prepare(data)
+    total = 3 * trainer.steps_per_epoch
+    for start in range(0, total, trainer.steps_per_epoch):
+        for _ in trainer.epoch(start, total):
+            pass
+    trainer.measure()
+    assert dynamo_counters["stats"]["unique_graphs"] == compiled > 0
 
 
 def test_a_step_that_was_not_foreseen_is_taken_all_the_same() -> None:

@@ -7,6 +7,7 @@ outside, so that both sides start from the same weights, order and shifts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,10 +21,27 @@ POLYNOMIALS = (
 )
 
 
-def network() -> nn.Sequential:
+@dataclass(frozen=True)
+class Kind:
+    """What tells the network and optimizer for a GPU from those for a CPU."""
+
+    channels: tuple[int, int]
+    hidden: int
+    muon: tuple[float, float, float]
+    momentum: float
+    adam: float
+    lowest: float
+
+
+FOR_CPU = Kind((8, 16), 72, (0.05328, 0.12, 0.08004), 0.733, 0.01, 0.02)
+FOR_GPU = Kind((32, 64), 128, (0.18, 0.18, 0.18), 0.6, 0.015, 0.1)
+
+
+def network(kind: Kind) -> nn.Sequential:
+    one, two = kind.channels
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.MaxPool2d(2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(256, 72), nn.ReLU(), nn.Linear(72, 10),
+        nn.Conv2d(1, one, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(one, two, 3), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16 * two, kind.hidden), nn.ReLU(), nn.Linear(kind.hidden, 10),
     )  # fmt: skip
 
 
@@ -51,15 +69,16 @@ def batches(
 class _Muon:
     """Nesterov momentum over an average of gradients, made orthogonal; one matrix."""
 
-    def __init__(self, weight: nn.Parameter, peak: float) -> None:
-        self.weight, self.peak, self.average = weight, peak, torch.zeros_like(weight)
+    def __init__(self, weight: nn.Parameter, peak: float, momentum: float) -> None:
+        self.weight, self.peak, self.average, self.kept = weight, peak, torch.zeros_like(weight), momentum
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
         gradient = self.weight.grad
         assert gradient is not None
-        self.average = 0.733 * self.average + 0.267 * gradient
-        x = (0.267 * gradient + 0.733 * self.average).reshape(len(gradient), -1).double()
+        new = 1 - self.kept
+        self.average = self.kept * self.average + new * gradient
+        x = (new * gradient + self.kept * self.average).reshape(len(gradient), -1).double()
         x = x / x.norm()
         for a, b, c in POLYNOMIALS:
             if len(x) > x.shape[1]:
@@ -71,18 +90,19 @@ class _Muon:
         self.weight -= self.peak * factor * x.reshape(self.weight.shape).float()
 
 
-def factor(step: int, total: int) -> float:
-    """From 4 % up over the first 7 % of the steps, then down to 2 %, along straight lines."""
+def factor(step: int, total: int, lowest: float) -> float:
+    """From 4 % up over the first 7 % of the steps, then down to the lowest share, along straight lines."""
     peak = 0.07 * total - 1
     if step <= peak:
         return 0.04 + 0.96 * step / peak
-    return 1 - 0.98 * (step - peak) / (total - 1 - peak)
+    return 1 - (1 - lowest) * (step - peak) / (total - 1 - peak)
 
 
 def train(
     images: np.ndarray,
     labels: np.ndarray,
     *,
+    kind: Kind,
     batch: int,
     total: int,
     gain: float,
@@ -93,9 +113,9 @@ def train(
 ) -> tuple[nn.Sequential, list[float]]:
     """The network and its losses after the first ``count`` of ``total`` steps, all learning rates times ``gain``."""
     torch.manual_seed(init)
-    model = network()
+    model = network(kind)
     conv1, conv2, hidden, head = (model[i] for i in (0, 3, 7, 9))
-    muons = [_Muon(layer.weight, lr) for layer, lr in ((conv1, 0.05328), (conv2, 0.12), (hidden, 0.08004))]
+    muons = [_Muon(of.weight, lr, kind.momentum) for of, lr in zip((conv1, conv2, hidden), kind.muon, strict=True)]
     adam = torch.optim.Adam([*(layer.bias for layer in (conv1, conv2, hidden)), *head.parameters()], betas=(0.7, 0.9))
     losses: list[float] = []
     for x, y in batches(images, labels, batch, order, shifts):
@@ -104,8 +124,8 @@ def train(
         model.zero_grad()
         loss = functional.cross_entropy(model(x), y, label_smoothing=0.05)
         loss.backward()
-        now = gain * factor(len(losses), total)
-        adam.param_groups[0]["lr"] = 0.01 * now
+        now = gain * factor(len(losses), total, kind.lowest)
+        adam.param_groups[0]["lr"] = kind.adam * now
         adam.step()
         for muon in muons:
             muon.step(now)

@@ -115,6 +115,9 @@ def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
     compiled = torch.compile(run, dynamic=False)
 
     def forward(images: Tensor) -> Tensor:
+        if images.shape[1] == 1:
+            # The stride of a single channel is arbitrary, but code is compiled for it.
+            images = images.squeeze(1).unsqueeze(1)
         bits = (weight.requires_grad << place for place, weight in enumerate(network.parameters()))
         return compiled(images, sum(bits))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hotlap.engine.seedwise import convolve
 from hotlap.errors import InputError
 
 CHANNELWISE = (
@@ -31,9 +32,14 @@ class StackedConv2d(nn.Module):
         self.bias = _stacked(single.bias, seeds) if single.bias is not None else None
         self._stride, self._padding, self._dilation = single.stride, single.padding, single.dilation
         self._groups = single.groups * seeds
+        plain = (single.stride, single.dilation, single.groups) == ((1, 1), (1, 1), 1)
+        padding = None if isinstance(single.padding, str) else (single.padding[0], single.padding[1])
+        self._by_products = padding if plain else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, seeds · in, H, W) to (N, seeds · out, H', W')."""
+        if images.is_cuda and self._by_products is not None:
+            return convolve(images, self.weight, self.bias, self._padding)
         bias = None if self.bias is None else self.bias.flatten()
         weight = self.weight.flatten(0, 1)
         return functional.conv2d(images, weight, bias, self._stride, self._padding, self._dilation, self._groups)

@@ -60,6 +60,22 @@ def planned_steps(recipe: Recipe, per_epoch: int) -> int:
     return max(1, math.ceil(recipe.epochs * per_epoch - 1e-9))
 
 
+def _steps_per_epoch(recipe: Recipe, count: int) -> int:
+    return (count // recipe.batch_size if recipe.feed.drop_last else 0) or -(-count // recipe.batch_size)
+
+
+def shapes_of(recipe: Recipe, program: Program, count: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Yield number, images and their size of every step of a run on ``count`` training images."""
+    per_epoch = _steps_per_epoch(recipe, count)
+    resizing = [made for part in recipe.augment if isinstance(made := AUGMENTATIONS.build(part), Resizing)]
+    for done in range(planned_steps(recipe, per_epoch)):
+        epoch, within = divmod(done, per_epoch)
+        size = (program.shape[1], program.shape[2])
+        for augmentation in resizing:
+            size = augmentation.size_at(epoch, recipe.epochs, size)
+        yield done, min(recipe.batch_size, count - within * recipe.batch_size), size
+
+
 class EagerSteps:
     """Takes steps operation by operation.
 
@@ -75,11 +91,14 @@ class EagerSteps:
         self._weights = program.weights(recipe)
 
     def warm_up(self, count: int) -> None:
-        """Take two steps with an optimizer to be thrown away."""
+        """Take a few steps with an optimizer to be thrown away: two, or one of each shape where code is compiled."""
         self.begin()
-        for done in range(2):
-            batch = dummy_batch(self._recipe, self._program, min(self._recipe.batch_size, count), None, self._device)
-            self(batch, 1.0, done, 2, 2)
+        shapes: list[tuple[int, tuple[int, int] | None]] = [(min(self._recipe.batch_size, count), None)] * 2
+        if self._recipe.engine.compile:
+            shapes = [*dict.fromkeys((n, size) for _, n, size in shapes_of(self._recipe, self._program, count))]
+        for done, (n, size) in enumerate(shapes):
+            batch = dummy_batch(self._recipe, self._program, n, size, self._device)
+            self(batch, 1.0, done, len(shapes), len(shapes))
         self.updates.zero_grad()
 
     def begin(self) -> None:
@@ -134,26 +153,13 @@ class RecordedSteps:
         """Record every kind of step of the run to come, unless that has been done."""
         if self._recorded:
             return
-        per_epoch = count // self._recipe.batch_size if self._recipe.feed.drop_last else None
-        per_epoch = per_epoch or -(-count // self._recipe.batch_size)
+        per_epoch = _steps_per_epoch(self._recipe, count)
         total = planned_steps(self._recipe, per_epoch)
-        for done, n, size in self._shapes(count, per_epoch, total):
+        for done, n, size in shapes_of(self._recipe, self._program, count):
             key = (n, size, 1.0, self.updates.kind(done, per_epoch))
             if key not in self._recorded:
                 self._recorded[key] = self._recording(n, size, done, total, per_epoch)
         self.updates.optimizer.zero_grad()
-
-    def _shapes(self, count: int, per_epoch: int, total: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-        """Yield number, images and their size of every step."""
-        recipe = self._recipe
-        height, width = self._program.shape[1:]
-        resizing = [made for part in recipe.augment if isinstance(made := AUGMENTATIONS.build(part), Resizing)]
-        for done in range(total):
-            epoch, within = divmod(done, per_epoch)
-            size = (height, width)
-            for augmentation in resizing:
-                size = augmentation.size_at(epoch, recipe.epochs, size)
-            yield done, min(recipe.batch_size, count - within * recipe.batch_size), size
 
     def _recording(self, n: int, size: tuple[int, int], done: int, total: int, per_epoch: int) -> _Recorded:
         batch = dummy_batch(self._recipe, self._program, n, size, self._device)

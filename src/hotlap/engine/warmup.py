@@ -17,7 +17,7 @@ from hotlap.techniques.views import Views
 
 
 def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, int], device: torch.device) -> None:
-    """Run a few training steps, and the evaluation on a GPU or one batch of it elsewhere, on random images.
+    """Run a few training steps and the evaluation, or a batch of it where nothing is compiled, on random images.
 
     The caller initialises the networks afterwards, so nothing of this survives but compiled code, recorded steps and
     memory pools. Nothing of the real data is seen.
@@ -38,13 +38,15 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
         how = recipe.evaluation.augmentation
         with context(program.precision, device), torch.no_grad():
             program.network.eval()
-            if device.type == "cuda" and how is not None and program.seeds == 1:
+            whole = device.type == "cuda" or recipe.engine.compile
+            if whole and how is not None and program.seeds == 1:
                 images, _ = dummy_batch(recipe, program, counts[1], None, device, seeds=1)
                 views: Views = VIEWS.build(how)
                 views.logits(program.answer, images, batch)
             else:
-                images, _ = dummy_batch(recipe, program, batch, None, device, seeds=1)
-                program.answer(images)
+                for size in {batch, counts[1] % batch or batch} if whole else {batch}:
+                    images, _ = dummy_batch(recipe, program, size, None, device, seeds=1)
+                    program.answer(images)
             program.network.train()
 
 
