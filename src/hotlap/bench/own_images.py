@@ -23,7 +23,7 @@ from hotlap.recipe import Component, Recipe, part
 SMALL_GREY = "mnist/8-final"
 """Whose recipe is taken for grey images of at most ``_SMALL`` pixels a side."""
 
-OTHER = "cifar10"
+OTHER = "cifar10-airbench/94-muon"
 """Whose recipe is taken for all others."""
 
 _SMALL = 32
