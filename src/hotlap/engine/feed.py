@@ -306,7 +306,7 @@ def normalised(
         # There, a gather costs less than here.
         plain = normalised(images, mean, std, device, memory_format, dtype)
         return plain[torch.from_numpy(order).to(device)].contiguous(memory_format=memory_format)
-    out = torch.empty(images.shape, dtype=dtype, device=device).to(memory_format=memory_format)
+    out = torch.empty(images.shape, dtype=dtype, device=device, memory_format=memory_format)
     shift = torch.tensor(mean, device=device).view(-1, 1, 1)
     scale = torch.tensor(std, device=device).view(-1, 1, 1)
     size = _CPU_CHUNK if device.type == "cpu" else _CHUNK
