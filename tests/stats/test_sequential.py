@@ -39,8 +39,8 @@ def test_false_positives_stay_within_the_error_rate_for_sequential_and_fixed_des
     repeats, pairs = 2000, 60
     for _ in range(repeats):
         a, b = rng.normal(0.99, 0.0007, (2, pairs))
-        settled += monitor(list(b - a)).settled
-        p = welch_difference(list(a[:10]), list(b[:10])).p
+        settled += monitor((b - a).tolist()).settled
+        p = welch_difference(a[:10].tolist(), b[:10].tolist()).p
         fixed += p is not None and p < 0.05
     assert settled / repeats <= 0.05
     # Two standard errors of a share of 5 % in 2,000.
@@ -51,7 +51,7 @@ def test_the_interval_covers_at_all_looks_together() -> None:
     rng = np.random.default_rng(2)
     missed, repeats = 0, 400
     for _ in range(repeats):
-        differences = list(rng.normal(0.3, 1.0, 40))
+        differences = rng.normal(0.3, 1.0, 40).tolist()
         looks = (monitor(differences[:n]).interval for n in range(2, 41, 2))
         missed += any(not low <= 0.3 <= high for low, high in filter(None, looks))
     assert missed / repeats <= 0.05
@@ -61,7 +61,7 @@ def test_a_real_difference_is_found() -> None:
     rng = np.random.default_rng(3)
     found = []
     for _ in range(100):
-        differences = list(rng.normal(1.0, 1.0, 60))
+        differences = rng.normal(1.0, 1.0, 60).tolist()
         found.append(next((n for n in range(2, 61) if monitor(differences[:n]).settled), None))
     assert sum(n is not None for n in found) >= 98
     assert 8 <= np.median([n for n in found if n]) <= 25
