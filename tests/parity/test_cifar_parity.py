@@ -220,7 +220,7 @@ CASES = {
     **{name: _OTHER for name in (*AIRBENCH, *MUON) if name[-3:] not in ("/94", "uon")},
 }
 WHOLE = {
-    "cifar10-page/9-flip-tta": Case(batch=64, per_epoch=1, count=10, narrower=8, late=1e-2),
+    "cifar10-page/9-flip-tta": Case(batch=32, per_epoch=1, count=10, narrower=16, late=1e-2),
     "cifar10-hlb/94": Case(batch=16, per_epoch=2, count=25, narrower=4),
     "cifar10-airbench/94": Case(batch=16, per_epoch=2, count=20, narrower=4),
     "cifar10-airbench/94-muon": Case(batch=16, per_epoch=1, count=8, narrower=4),
@@ -377,7 +377,8 @@ def test_rates_of_every_step(name: str) -> None:
         groups.append(kinds)
     assert sorted(id(p) for g in updates.optimizer.param_groups for p in g["params"]) == sorted(called)
     for step in range(total):
-        updates.step(step, total, per_epoch)
+        # Steps without gradients take most of the time; one in fifty stands for what they do to rates.
+        (updates.rates if step % 50 else updates.step)(step, total, per_epoch)
         for kinds, group in zip(groups, updates.optimizer.param_groups, strict=True):
             of_muon = "renormalise_every" in group
             for kind in kinds:
@@ -411,6 +412,11 @@ def test_averages_over_a_whole_training(name: str) -> None:
     network = nn.Linear(1, 1, bias=False).double()
     averaging = averaging_of(recipe, network)
     weight, average = network.weight.data, network.weight.item()
+
+    def holds(expected: float) -> bool:
+        # pytest.approx takes longer than the average itself.
+        return math.isclose(weight.item(), expected, rel_tol=1e-9)
+
     for done in range(1, total + 1):
         trained = math.sin(done)
         weight.fill_(trained)
@@ -420,11 +426,11 @@ def test_averages_over_a_whole_training(name: str) -> None:
         elif done > begins and done % 5 == 0:
             average = decay(done) * average + (1 - decay(done)) * trained
         copied_back = name not in PAGE and done >= begins and done % 5 == 0
-        assert weight.item() == pytest.approx(average if copied_back else trained, rel=1e-9), done
+        assert holds(average if copied_back else trained), done
         with averaging.evaluating():
-            assert weight.item() == pytest.approx(average if done >= begins else trained, rel=1e-9), done
+            assert holds(average if done >= begins else trained), done
     averaging.finish()
-    assert weight.item() == pytest.approx(average, rel=1e-9)
+    assert holds(average)
 
 
 # Published numbers that no training of a small network shows.
