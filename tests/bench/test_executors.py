@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import random
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from executor_contract import ExecutorContract
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,38 +21,26 @@ from hotlap.bench.executors import Executor, Job
 from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.executors.processes import ProcessExecutor
 from hotlap.bench.executors.pull import ATTEMPTS, JobSource
-from hotlap.bench.executors.ray import RayExecutor
 from hotlap.bench.session import Session
 from hotlap.errors import HotlapError, InputError
 from hotlap.store import Store
 from tiny import tiny
 
 
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """A Ray of two workers on this machine, started once, which executors without an address use."""
-    import ray
+class TestLocal(ExecutorContract):
+    capacity = 1
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
-
-
-CAPACITY = {"local": 1, "processes": 2, "ray": 2}
-
-
-@pytest.fixture(params=CAPACITY)
-def kind(request: pytest.FixtureRequest) -> str:
-    if request.param == "ray":
-        request.getfixturevalue("ray_here")
-    return str(request.param)
-
-
-@pytest.fixture
-def executor(kind: str) -> Executor:
-    if kind == "local":
+    @pytest.fixture
+    def executor(self) -> Executor:
         return LocalExecutor(Session(threads=1).train)
-    return ProcessExecutor(2) if kind == "processes" else RayExecutor(workers=2)
+
+
+class TestProcesses(ExecutorContract):
+    capacity = 2
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return ProcessExecutor(2)
 
 
 def test_each_process_has_a_device_of_its_own() -> None:
@@ -62,65 +50,6 @@ def test_each_process_has_a_device_of_its_own() -> None:
     assert next(run for run in runs if run.seed == 3).accuracy == Session(threads=1).train(tiny(), 3).accuracy
     with pytest.raises(InputError, match="2 processes take as many devices, not 1"):
         ProcessExecutor(2, devices=("cpu",))
-
-
-def test_the_contract(executor: Executor, kind: str, own_store: Path) -> None:
-    """Each distinct job once, failed ones too, no network, nothing stored, same results as in this process."""
-    jobs = [Job(tiny(), 0), Job(tiny(), 1), Job(tiny(), 0), Job(tiny(optimizer__lr=1e30), 0)]
-    came = list(executor.run(jobs))
-    runs = {(run.recipe.digest, run.seed): run for run in came}
-    assert len(came) == 3
-    assert set(runs) == {job.key for job in jobs}
-    assert [runs[job.key].status for job in jobs] == ["done", "done", "done", "failed"]
-    assert all(run.module is None for run in runs.values())
-    assert all(run.environment.threads == 1 for run in runs.values())
-    assert kind == "local" or not any(run.timing_valid for run in came), "they shared the machine"
-    assert not own_store.exists()
-    here = Session(threads=1).train(tiny(), 1)
-    assert runs[jobs[1].key].accuracy == here.accuracy
-    assert runs[jobs[1].key].loss_by_epoch == here.loss_by_epoch
-    with pytest.raises(InputError, match="too small") as refused:
-        list(executor.run([Job(tiny(model__kernels=(11, 3)), 0)]))
-    assert type(refused.value) is InputError
-    assert "too small" in refused.value.cause
-
-
-def test_a_study_chooses_by_the_runs_that_have_come_in(executor: Executor, kind: str) -> None:
-    """Jobs are drawn no further ahead than workers are free, and after None only when another run has come in."""
-    came: list[int] = []
-    ahead: list[int] = []
-    asked_in_vain: list[int] = []
-
-    def study() -> Iterator[Job | None]:
-        for seed in range(4):
-            ahead.append(seed + 1 - len(came))
-            yield Job(tiny(epochs=1), seed)
-        while len(came) < 4:
-            asked_in_vain.append(len(came))
-            yield None
-        yield Job(tiny(epochs=1), 10 + sum(came))
-
-    for run in executor.run(study()):
-        came.append(run.seed)  # noqa: PERF401 (the study reads it meanwhile)
-    assert sorted(came[:4]) == list(range(4))
-    assert came[4:] == [16]
-    assert max(ahead) == CAPACITY[kind]
-    assert len(asked_in_vain) == len(set(asked_in_vain))
-
-
-def test_a_study_that_waits_for_nothing_is_told_so(executor: Executor) -> None:
-    with pytest.raises(HotlapError, match="internal error: the study waits for a run to finish, but none is in flight"):
-        next(iter(executor.run([None])))
-
-
-def test_an_error_in_the_study_ends_it(executor: Executor) -> None:
-    def study() -> Iterator[Job]:
-        yield Job(tiny(epochs=1), 0)
-        raise LookupError("no more ideas")
-
-    with pytest.raises(LookupError, match="no more ideas"):
-        list(executor.run(study()))
-    assert multiprocessing.active_children() == []
 
 
 def test_a_session_stores_each_run_before_the_next_is_drawn() -> None:

@@ -103,11 +103,11 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
         # Exact sums take most of the time, so each side has one.
         spread_a, spread_b = statistics.stdev(a), statistics.stdev(b)
         error_a, error_b = spread_a / math.sqrt(len(a)), spread_b / math.sqrt(len(b))
-        error = math.hypot(error_a, error_b)
-        if error == 0:
+        if error_a == error_b == 0:
             ci95, p = (difference, difference), float(difference == 0)
         else:
-            ci95, p = _welch(difference, error, error_a, len(a), error_b, len(b))
+            error, freedom = welch_error(error_a, error_b, len(a), len(b))
+            ci95, p = t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)
         deviation = math.hypot(spread_a, spread_b) / math.sqrt(2)
     return MeanDifference(
         method="welch",
@@ -122,14 +122,21 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
     )
 
 
-def _welch(
-    difference: float, error: float, error_a: float, n_a: int, error_b: float, n_b: int
-) -> tuple[Interval, float]:
-    """Interval and two-sided p; written on summary figures because scipy's test warns when one side is constant."""
-    # Welch–Satterthwaite, on shares of the total so that tiny deviations do not underflow in the fourth power.
+def welch_error(error_a: float, error_b: float, n_a: int, n_b: int) -> tuple[float, float]:
+    """Standard error of a difference of two means, and its degrees of freedom (Welch–Satterthwaite).
+
+    Written on summary figures because scipy's test warns when one side is constant; both must not be.
+
+    Args:
+        error_a: standard error of one mean.
+        error_b: of the other, in the same unit.
+        n_a: how many values the one has, at least 2.
+        n_b: how many the other has.
+    """
+    error = math.hypot(error_a, error_b)
+    # On shares of the total, so that tiny deviations do not underflow in the fourth power.
     share_a, share_b = (error_a / error) ** 2, (error_b / error) ** 2
-    freedom = 1 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))
-    return t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)
+    return error, 1 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
+
+from hotlap.stats.comparison import welch_error
+from hotlap.stats.intervals import t_beyond
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -39,19 +43,9 @@ def p_worse(candidate: Sequence[float], best: Sequence[float]) -> float | None:
     spreads = statistics.stdev(candidate), statistics.stdev(best)
     if not any(spreads):
         return 0.0 if means[0] < means[1] else 1.0
-    from scipy import stats
-
-    p = stats.ttest_ind_from_stats(
-        means[0],
-        max(spreads),
-        len(candidate),
-        means[1],
-        spreads[1] or spreads[0],
-        len(best),
-        equal_var=False,
-        alternative="less",
-    ).pvalue
-    return float(p)
+    errors = max(spreads) / math.sqrt(len(candidate)), (spreads[1] or spreads[0]) / math.sqrt(len(best))
+    error, freedom = welch_error(*errors, len(candidate), len(best))
+    return t_beyond((means[1] - means[0]) / error, freedom)
 
 
 class SeedTestPruner(BasePruner):
