@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -345,11 +346,15 @@ def test_models(name: str, shape: tuple[int, int, int], classes: int, memory_for
         assert parameter.grad.any(), f"{parameter_name} gets no gradient"
 
 
+# Facts about a set in the cache come from every pixel of it, which takes a second for CIFAR-10.
+info = functools.cache(datasets.info)
+
+
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_recipes_train_on_small_images_of_the_right_shape(name: str) -> None:
     """Every published recipe runs end to end, scaled down to a handful of synthetic images, small where they may be."""
     recipe = recipes()[name]
-    shape = datasets.info(recipe.data.name)
+    shape = info(recipe.data.name)
     size = {"mnist": 28}.get(recipe.data.name, 18)
     data = part("synthetic", train=24, test=8, size=size, channels=shape.channels, classes=10, seed=0, noise=0.2)
     small: dict[str, Any] = {"data": data, "epochs": 1.0, "batch_size": 8, "evaluation.batch_size": 8}

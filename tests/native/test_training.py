@@ -118,7 +118,7 @@ def members(draw: st.DrawFn) -> Recipe:
     return recipe.with_changes(changes)
 
 
-def trained(recipe: Recipe, backend: Backend, seed: int = 0, threads: int = 2) -> Run:
+def trained(recipe: Recipe, backend: Backend, seed: int = 0, threads: int = 1) -> Run:
     with use_threads(threads):
         return train_once(
             recipe, lambda: datasets.load(recipe.data.name, **recipe.data.options), seed,
@@ -191,7 +191,7 @@ def test_more_threads_than_images_in_a_batch() -> None:
 
 def test_accuracy_on_the_way_is_that_of_the_average_and_changes_nothing() -> None:
     recipe = tiny(averaging=part("ema", decay=0.9, every=1, power=0.0, start=0.3, copy_back=False))
-    plain = trained(recipe, "native")
+    plain = trained(recipe, "native", threads=2)
     with use_threads(2):
         watched = train_once(
             recipe, lambda: datasets.load(recipe.data.name, **recipe.data.options), 0,
