@@ -87,25 +87,34 @@ def test_what_comes_late_is_what_would_have_come_early() -> None:
     assert late == early
 
 
-@needs_tested_torch
-@pytest.mark.parametrize("statement", [
-    "torch.export.export", "from torch.export import Dim", "import torch.export.graph_signature",
-    "from torch._meta_registrations import meta_conv", "torch.empty(2, device='meta')",
-])  # fmt: skip
-def test_late_modules_come_when_asked_for(statement: str) -> None:
-    code = f"""
-import sys
+# Each in a child of its own, for what has come stays; all of them from one import of torch.
+_STATEMENTS = """
+import os, sys
 from hotlap.startup import defer
 assert defer(["train"])
 import torch
-{statement}
-names = ("torch.export", "torch.export.graph_signature")
-if "export" in {statement!r}:
-    assert all(type(sys.modules[n]).__name__ == "module" for n in names)
-    assert torch.export.graph_signature is sys.modules[names[1]]
-    assert torch.export.ExportGraphSignature is torch.export.graph_signature.ExportGraphSignature
+def check(statement):
+    exec(statement)
+    names = ("torch.export", "torch.export.graph_signature")
+    if "export" in statement:
+        assert all(type(sys.modules[n]).__name__ == "module" for n in names)
+        assert torch.export.graph_signature is sys.modules[names[1]]
+        assert torch.export.ExportGraphSignature is torch.export.graph_signature.ExportGraphSignature
+for statement in sys.argv[1:]:
+    if not (child := os.fork()):
+        check(statement)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, statement
 """
-    done = python(code)
+
+
+@needs_tested_torch
+def test_late_modules_come_when_asked_for() -> None:
+    done = python(
+        _STATEMENTS,
+        *("torch.export.export", "from torch.export import Dim", "import torch.export.graph_signature"),
+        *("from torch._meta_registrations import meta_conv", "torch.empty(2, device='meta')"),
+    )
     assert done.returncode == 0, done.stderr
 
 
