@@ -73,7 +73,7 @@ def test_the_same_seed_gives_bit_equal_weights(changes: dict[str, Any]) -> None:
 
 def test_the_same_seed_gives_bit_equal_weights_with_several_threads() -> None:
     with use_threads(2):
-        first, again = go(1, batch_size=256), go(1, batch_size=256)
+        first, again = go(1, batch_size=256, epochs=1), go(1, batch_size=256, epochs=1)
     assert first.environment.threads == 2
     assert torch.equal(weights(first), weights(again))
 
