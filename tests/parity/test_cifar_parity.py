@@ -228,10 +228,15 @@ WHOLE = {
 
 
 def narrowed(recipe: Recipe, by: int, batch: int) -> Recipe:
-    """The recipe with fewer channels and smaller batches, of which a selection still keeps half."""
+    """The recipe with fewer channels and smaller batches, of which a selection still keeps half.
+
+    Both sides have the filters that hotlap finds, so a few images are enough to find some.
+    """
     changes: dict[str, Any] = {"batch_size": batch}
     if by > 1:
         changes["model.widths"] = tuple(width // by for width in recipe.model.options["widths"])
+        if recipe.model.options["whitening"] is not None:
+            changes["model.whitening.images"] = 200
     if recipe.selection is not None:
         changes["selection.keep"] = batch // 2
     return recipe.with_changes(changes)
