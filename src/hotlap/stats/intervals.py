@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 Interval = tuple[float, float]
 
@@ -144,39 +144,24 @@ def median_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) 
         return low, high
     if len(values) < MEDIAN_EXACT_N:
         return low, high
-    if len(values) < MEDIAN_BOOTSTRAP_N:
-        return _order_statistics(values, confidence)
-    return _percentile_bootstrap(values, confidence)
-
-
-def _percentile_bootstrap(values: Sequence[float], confidence: float) -> Interval:
-    """Interval of the median by the bootstrap: what scipy.stats gives, without waiting for its import."""
     import numpy as np
+    from scipy import stats
 
-    data, rng = np.asarray(values, dtype=float), np.random.default_rng(BOOTSTRAP_SEED)
-    medians = []
-    for start in range(0, RESAMPLES, 1000):  # bounds the memory for large sets: 8 kB a value
-        chosen = rng.integers(0, len(data), (min(1000, RESAMPLES - start), len(data)))
-        medians.append(np.median(data[chosen], axis=-1))
-    ordered = np.sort(np.concatenate(medians))
-    tail = (1 - confidence) / 2
-    at = np.asarray((tail, 1 - tail))
-    place = at * len(ordered) + (1 - at)  # counted from 1, as scipy.stats.quantile does, to the last digit
-    below, share = place.astype(int) - 1, place % 1
-    low, high = (1 - share) * ordered[below] + share * ordered[np.minimum(below + 1, len(ordered) - 1)]
-    return float(low), float(high)
-
-
-def _order_statistics(values: Sequence[float], confidence: float) -> Interval:
-    """The median's interval without its ``cut`` outermost values at either end; the range is the widest there is."""
-    n = len(values)
-    tail = (1 - confidence) / 2 * 2**n
-    # Of the 2 ** n ways in which values fall above or below the median, those with at most ``cut`` below it.
-    cut, ways = 0, 1
-    while (more := ways + math.comb(n, cut + 1)) < tail:
-        cut, ways = cut + 1, more
-    ordered = sorted(values)
-    return float(ordered[cut]), float(ordered[-1 - cut])
+    data = np.asarray(values, dtype=float)
+    if len(values) < MEDIAN_BOOTSTRAP_N:
+        found: Any = stats.quantile_test(data, p=0.5).confidence_interval(confidence_level=confidence)
+        # A confidence above what the range can give leaves an end undefined; the range is the widest answer there is.
+        return (low if np.isnan(found.low) else float(found.low)), (high if np.isnan(found.high) else float(found.high))
+    result = stats.bootstrap(
+        (data,),
+        np.median,
+        n_resamples=RESAMPLES,
+        batch=1000,  # bounds the memory for large sets: 8 kB a value
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(BOOTSTRAP_SEED),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def share_interval(
