@@ -39,7 +39,7 @@ class StackedConv2d(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, seeds · in, H, W) to (N, seeds · out, H', W')."""
         if images.is_cuda and self._by_products is not None:
-            return convolve(images, self.weight, self.bias, self._padding)
+            return convolve(images, self.weight, self.bias, self._by_products)
         bias = None if self.bias is None else self.bias.flatten()
         weight = self.weight.flatten(0, 1)
         return functional.conv2d(images, weight, bias, self._stride, self._padding, self._dilation, self._groups)
