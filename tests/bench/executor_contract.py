@@ -1,4 +1,4 @@
-"""What every executor does: tests that a class for each executor inherits."""
+"""What every executor does: tests that a class for each executor inherits, which adds the fixture ``executor``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,6 @@ from tiny import tiny
 class ExecutorContract:
     capacity: int
     """How many runs it makes at once."""
-
-    @pytest.fixture
-    def executor(self) -> Executor:
-        raise NotImplementedError
 
     def test_the_contract(self, executor: Executor, own_store: Path) -> None:
         """Each distinct job once, failed ones too, no network, nothing stored, same results as in this process."""

@@ -32,7 +32,9 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple
     places = (images.shape[2] + 2 * padding[0] - kernel[0] + 1) * (images.shape[3] + 2 * padding[1] - kernel[1] + 1)
     at_once = max(1, _MOST // (seeds * channels * kernel[0] * kernel[1] * places))
     parts = images.split(at_once)
-    made: list[Tensor] = [_Convolution.apply(part, weight, padding) for part in parts]  # type: ignore[no-untyped-call]
+    # Few windows are kept for the backward pass, many are written out again, so that a part's are all there ever is.
+    keep = len(parts) == 1
+    made: list[Tensor] = [_Convolution.apply(p, weight, padding, keep) for p in parts]  # type: ignore[no-untyped-call]
     out = made[0] if len(parts) == 1 else torch.cat(made)
     return out if bias is None else out + bias.flatten()[:, None, None]
 
@@ -47,22 +49,23 @@ def _windows(images: Tensor, seeds: int, kernel: tuple[int, int], padding: tuple
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, padding: tuple[int, int], keep: bool) -> Tensor:
         seeds, out, _, *kernel = weight.shape
         windows = _windows(images, seeds, (kernel[0], kernel[1]), padding)
-        ctx.save_for_backward(windows, weight)
-        ctx.padding = padding
+        ctx.save_for_backward(windows if keep else images, weight)
+        ctx.padding, ctx.keep = padding, keep
         ctx.size = (images.shape[2] + 2 * padding[0] - kernel[0] + 1, images.shape[3] + 2 * padding[1] - kernel[1] + 1)
         return (weight.flatten(2) @ windows).view(len(images), seeds * out, *ctx.size)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        windows, weight = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        kept, weight = ctx.saved_tensors
         seeds, out, channels, *kernel = weight.shape
         (gradient,) = gradients
         gradient = gradient.contiguous()
         to_images = to_weight = None
         if ctx.needs_input_grad[1]:
+            windows = kept if ctx.keep else _windows(kept, seeds, (kernel[0], kernel[1]), ctx.padding)
             each = gradient.view(len(gradient), seeds, out, -1) @ windows.transpose(2, 3)
             to_weight = each.sum(0).view_as(weight)
         if ctx.needs_input_grad[0]:
@@ -72,4 +75,4 @@ class _Convolution(torch.autograd.Function):
             spread = _windows(gradient, seeds, (kernel[0], kernel[1]), around)
             height, width = (n - k + 1 + 2 * p for n, k, p in zip(ctx.size, kernel, around, strict=True))
             to_images = (turned @ spread).view(len(gradient), seeds * channels, height, width)
-        return to_images, to_weight, None
+        return to_images, to_weight, None, None

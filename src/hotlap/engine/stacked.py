@@ -23,6 +23,10 @@ CHANNELWISE = (
 """Layers that never mix channels, so that they serve several seeds as they are."""
 
 
+_FEW_WEIGHTS = 2**14
+"""Most weights of a convolution taken as matrix products, each of which has a copy of them for every image."""
+
+
 class StackedConv2d(nn.Module):
     """``seeds`` convolutions side by side; weight (seeds, out, in, kernel height, kernel width), bias (seeds, out)."""
 
@@ -33,6 +37,7 @@ class StackedConv2d(nn.Module):
         self._stride, self._padding, self._dilation = single.stride, single.padding, single.dilation
         self._groups = single.groups * seeds
         plain = (single.stride, single.dilation, single.groups) == ((1, 1), (1, 1), 1)
+        plain = plain and single.weight.numel() <= _FEW_WEIGHTS
         padding = None if isinstance(single.padding, str) else (single.padding[0], single.padding[1])
         self._by_products = padding if plain else None
 
