@@ -15,7 +15,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+import torch
 from hypothesis import settings
+
+# Read when Triton is imported: without a GPU, its interpreter runs the kernels.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # How long an example takes says more about a shared machine than about the code.
 settings.register_profile("hotlap", deadline=None)

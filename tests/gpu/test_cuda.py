@@ -122,3 +122,10 @@ def test_several_seeds_in_one_program_are_recorded_too() -> None:
 def test_compiled_code_is_recorded(name: str) -> None:
     compiled = losses(small(name, compile=True, winograd=False, precision="fp32"))
     assert compiled == pytest.approx(losses(small(name, winograd=False, precision="fp32")), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["cifar10-airbench/94-muon", "cifar10-airbench/96", "cifar10-hlb/94"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_fused_layers_train_as_pytorchs_own_do(name: str, compiled: bool) -> None:
+    options = {"precision": "fp32", "memory_format": "channels_last", "compile": compiled}
+    assert losses(small(name, **options)) == pytest.approx(losses(small(name, **options, fused=False)), rel=0.02)

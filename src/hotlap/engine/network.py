@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -79,11 +80,17 @@ def initialise(network: nn.Module, seed: int) -> None:
 def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Callable[[Tensor], Tensor]:
     """Return what the loop calls: the network itself, its compiled form, or it with the kernels' convolutions.
 
+    On a GPU with Triton, layers that ``hotlap.fused`` knows are allowed to use it, unless the recipe says otherwise.
+
     Raises:
         InputError: the recipe asks for two of these at once.
     """
     if recipe.engine.compile and recipe.engine.winograd:
         raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
+    if recipe.engine.fused and all(parameter.is_cuda for parameter in network.parameters()) and find_spec("triton"):
+        for module in network.modules():
+            if hasattr(module, "fused"):
+                module.fused = True
     if recipe.engine.compile:
         return _compiled(network)
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())

@@ -114,8 +114,6 @@ class Conv3x3(nn.Conv2d):
 def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tensor:
     """Convolve, then pool: one step to a ``TorchFunctionMode``, which may do both in one pass.
 
-    Compiled for a GPU, max-pooling of 2×2 pixels is ``pooling.max_of_squares``.
-
     Args:
         conv: the convolution.
         pool: the pooling.
@@ -124,10 +122,40 @@ def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tenso
     # Proxies that trace a network are to see its layers.
     if type(images) is Tensor and has_torch_function((images,)):
         return handle_torch_function(convolve_and_pool, (images,), conv, pool, images)
-    convolved: Tensor = conv(images)
-    if torch.compiler.is_compiling() and convolved.is_cuda and isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2:
-        return max_of_squares(convolved)
-    return cast(Tensor, pool(convolved))
+    return max_pool(pool, conv(images))
+
+
+def max_pool(pool: nn.Module, images: Tensor) -> Tensor:
+    """Pool; compiled for a GPU, the greatest of 2×2 pixels is ``pooling.max_of_squares``."""
+    if torch.compiler.is_compiling() and images.is_cuda and isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2:
+        return max_of_squares(images)
+    return cast(Tensor, pool(images))
+
+
+def convolve_and_activate(
+    conv: nn.Module, norm: nn.Module, act: nn.Module, images: Tensor, pool: nn.Module | None = None
+) -> Tensor:
+    """Convolve, pool where asked to, normalise, activate.
+
+    In training, all but the convolution are done by the kernels of ``hotlap.fused`` where ``norm`` allows it by its
+    attribute ``fused`` and they can.
+
+    Args:
+        conv: the convolution.
+        norm: the normalisation.
+        act: the activation.
+        images: (N, C, H, W).
+        pool: the pooling.
+    """
+    if norm.training and getattr(norm, "fused", False):
+        from hotlap.fused import norms
+
+        convolved: Tensor = conv(images)
+        squares = isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
+        if (pool is None or squares) and norms.handles(convolved, norm, act):
+            return norms.normalise(convolved, cast(nn.BatchNorm2d, norm), act, pool=squares)
+        return cast(Tensor, act(norm(convolved if pool is None else max_pool(pool, convolved))))
+    return cast(Tensor, act(norm(conv(images) if pool is None else convolve_and_pool(conv, pool, images))))
 
 
 class PartialDiracConv3x3(Conv3x3):

@@ -23,11 +23,16 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         momentum: share of the new batch in the running statistics (PyTorch's sense).
         learned_scale: train the scales; otherwise they stay 1 and are no parameter.
 
+    Attributes:
+        fused: let ``hotlap.fused`` compute it together with pooling and activation, where it can.
+
     Raises:
         ValueError: ``splits`` is below 1.
 
     Source: Page 2019, as in RECIPES.md section 2.
     """
+
+    fused = False
 
     def __init__(self, num_features: int, *, splits: int, eps: float, momentum: float, learned_scale: bool) -> None:
         if splits < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from torch import Tensor, nn
 
@@ -20,10 +20,11 @@ from hotlap.models.layers import (
     PartialDiracConv3x3,
     Pooling,
     RestandardisedConv3x3,
-    convolve_and_pool,
+    convolve_and_activate,
 )
 from hotlap.models.layers import activation as build_activation
 from hotlap.models.norms import GhostBatchNorm2d
+from hotlap.models.whitening import PatchWhitening, whiten_and_activate
 from hotlap.models.whitening import whitening as build_whitening
 from hotlap.recipe import Component
 from hotlap.registry import Card
@@ -61,11 +62,12 @@ class ConvGroup(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H // 2, W // 2)."""
-        x: Tensor = self.act(self.norms[0](convolve_and_pool(self.convs[0], self.pool, images)))
+        x = convolve_and_activate(self.convs[0], self.norms[0], self.act, images, self.pool)
         start, last = x, len(self.convs) - 1
         for i in range(1, last + 1):
-            x = self.norms[i](self.convs[i](x))
-            x = self.act(x + start if self.residual and i == last else x)
+            if self.residual and i == last:
+                return cast(Tensor, self.act(self.norms[i](self.convs[i](x)) + start))
+            x = convolve_and_activate(self.convs[i], self.norms[i], self.act, x)
         return x
 
 
@@ -73,7 +75,7 @@ class SpeedNet(nn.Module):
     """Whitening, activation, groups, global max-pool, head."""
 
     def __init__(
-        self, whiten: nn.Module, act: nn.Module, groups: Sequence[nn.Module], pool: nn.Module, head: nn.Module
+        self, whiten: PatchWhitening, act: nn.Module, groups: Sequence[nn.Module], pool: nn.Module, head: nn.Module
     ) -> None:
         super().__init__()
         self.whiten, self.act = whiten, act
@@ -82,7 +84,7 @@ class SpeedNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, C, H, W) to logits (N, classes)."""
-        logits: Tensor = self.head(self.pool(self.groups(self.act(self.whiten(images)))))
+        logits: Tensor = self.head(self.pool(self.groups(whiten_and_activate(self.whiten, self.act, images))))
         return logits
 
 

@@ -92,12 +92,14 @@ class PatchWhitening(nn.Module):
         shrinks: pixels by which its output is smaller than its input, along each side.
         weight: (channels out, channels, kernel, kernel), a buffer.
         bias: (channels out,), or None.
+        fused: let ``hotlap.fused`` compute it together with the activation, where it can and nothing is trained.
 
     Source: Page 2019, hlb-CIFAR10 and airbench, as in RECIPES.md sections 2 to 4.
     """
 
     role = "whitening"
     weight: Tensor
+    fused = False
 
     def __init__(
         self,
@@ -157,6 +159,17 @@ class PatchWhitening(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, channels, H, W) to (N, channels out, H', W')."""
         return functional.conv2d(images, self.weight, self.bias, padding=self.padding)
+
+
+def whiten_and_activate(whiten: PatchWhitening, act: nn.Module, images: Tensor) -> Tensor:
+    """Map (N, channels, H, W) to (N, channels out, H', W'), activated."""
+    if whiten.fused and not (whiten.bias is not None and whiten.bias.requires_grad):
+        from hotlap.fused import patches
+
+        if patches.handles(images, whiten.weight, whiten.padding, act):
+            return patches.convolve(images, whiten.weight, whiten.bias, act)
+    result: Tensor = act(whiten(images))
+    return result
 
 
 def whitening(component: Component, channels: int) -> PatchWhitening:

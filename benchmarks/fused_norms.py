@@ -1,0 +1,110 @@
+"""The kernels of hotlap.fused on a GPU: µs of each on the layers of a CIFAR-10 step, for several sizes of its blocks.
+
+    python benchmarks/fused_norms.py OUT [--images 2000] [--sizes 32:64:4:8,64:64:8:8,…] [--warm]
+
+A size is pixels, channels and warps of a block, and programs for each multiprocessor; without ``--sizes``, those that
+hotlap uses. Each line of OUT is one size on one layer: µs of every kernel, the median of several calls after one that
+compiles, and gigabytes a second over the bytes that must be moved. ``--warm`` only compiles, so that several processes
+can do it side by side; Triton keeps what it compiled. ``--against`` times PyTorch's own layers too, eager and compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from hotlap.fused import launch, norms, patches
+
+LAYERS = [(64, 31, True), (64, 15, False), (256, 15, True), (256, 7, False), (256, 7, True), (256, 3, False)]
+"""Channels, side in pixels and whether it is pooled, of each layer of airbench's network on 32×32 pixels."""
+REPEATS = 7
+
+
+def layer(channels: int, side: int, pool: bool, n: int) -> tuple[torch.Tensor, nn.Module, torch.Tensor, int]:
+    images = torch.randn(n, channels, side, side, device="cuda", dtype=torch.float16)
+    images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    norm = nn.BatchNorm2d(channels, momentum=0.4, device="cuda")
+    small = side // 2 if pool else side
+    gradient = torch.randn(n, channels, small, small, device="cuda", dtype=torch.float16)
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    large, less = images.numel() * 2, gradient.numel() * 2
+    # Forward: read, write pooled, places; read, write. Backward: read two; read two, places, write.
+    moved = (large + less * 1.5 + 2 * less) + (2 * less + 2.5 * less + large) if pool else 8 * less
+    return images, norm, gradient, moved
+
+
+def kernel_times(work, repeats: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Return µs of each kernel that some work starts, the median of several calls."""
+    work()
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        for _ in range(repeats):
+            work()
+        torch.cuda.synchronize()
+    found = defaultdict(list)
+    for event in seen.events():
+        found[event.name].append(event.device_time)
+    return {name: median(times) * len(times) / repeats for name, times in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--sizes", default="")
+    parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--against", action="store_true")
+    asked = parser.parse_args()
+    act = nn.SiLU()
+    used = f"{norms._ROWS}:{norms._CHANNELS}:{norms._WARPS}:{launch._PROGRAMS_PER_UNIT}"
+    repeats = 1 if asked.warm else REPEATS
+    with asked.out.open("a") as file:
+
+        def write(**fields: object) -> None:
+            if not asked.warm:
+                file.write(json.dumps(fields) + "\n")
+                print(json.dumps(fields), flush=True)
+
+        for size in (asked.sizes or used).split(","):
+            norms._ROWS, norms._CHANNELS, norms._WARPS, launch._PROGRAMS_PER_UNIT = map(int, size.split(":"))
+            patches._ROWS, patches._WARPS = norms._ROWS, norms._WARPS
+            for channels, side, pool in LAYERS:
+                images, norm, gradient, moved = layer(channels, side, pool, asked.images)
+
+                def work() -> None:
+                    norms.normalise(images, norm, act, pool=pool).backward(gradient)  # noqa: B023
+
+                times = kernel_times(work, repeats)
+                own = {k: t for k, t in times.items() if k in
+                       ("statistics", "moments", "normalise", "gradient_sums", "gradients") or "reduce" in k}  # fmt: skip
+                total = sum(own.values())
+                write(size=size, layer=[channels, side, pool], us=own, total_us=total, gb_per_s=moved / total / 1e3)
+            small = torch.randn(asked.images, 3, 32, 32, device="cuda", dtype=torch.float16)
+            small = small.contiguous(memory_format=torch.channels_last)
+            weight = torch.randn(24, 3, 2, 2, device="cuda", dtype=torch.float16)
+            bias = torch.zeros(24, device="cuda", dtype=torch.float16)
+            times = kernel_times(lambda: patches.convolve(small, weight, bias, act), repeats)  # noqa: B023
+            write(size=size, layer="patches", us=times)
+        if asked.against:
+            for name, wrap in (("eager", lambda f: f), ("compiled", torch.compile)):
+                for channels, side, pool in LAYERS:
+                    images, norm, gradient, moved = layer(channels, side, pool, asked.images)
+                    parts = nn.Sequential(*([nn.MaxPool2d(2)] if pool else []), norm, act)
+                    run = wrap(parts)
+                    times = kernel_times(lambda: run(images).backward(gradient), repeats)  # noqa: B023
+                    total = sum(times.values())
+                    write(how=name, layer=[channels, side, pool], us=times, total_us=total, gb_per_s=moved / total / 1e3)
+                with torch.no_grad():
+                    run = wrap(lambda x: act(nn.functional.conv2d(x, weight, bias)))
+                    write(how=name, layer="patches", us=kernel_times(lambda: run(small), repeats))  # noqa: B023
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""Triton kernels for images in channels-last memory, which they see as rows of channels, one row for each pixel.
+
+Each program takes every so many blocks of rows, and the same block of channels of each. Sums over rows are written as
+one part for each program, so that they do not depend on which program ends first.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+RELU, SILU, GELU, CELU = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3), tl.constexpr(4)
+
+
+@triton.jit
+def _act(u, alpha, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
+    if KIND == RELU:
+        return tl.where(u < 0, 0.0, u)
+    elif KIND == SILU:
+        return u * tl.sigmoid(u)
+    elif KIND == GELU:
+        return 0.5 * u * (1.0 + tl.erf(u * 0.7071067811865476))
+    else:
+        return tl.where(u > 0, u, alpha * (tl.exp(tl.minimum(u, 0.0) / alpha) - 1.0))
+
+
+@triton.jit
+def _slope(u, alpha, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The derivative of an activation."""
+    if KIND == RELU:
+        return tl.where(u > 0, 1.0, 0.0)
+    elif KIND == SILU:
+        share = tl.sigmoid(u)
+        return share * (1.0 + u * (1.0 - share))
+    elif KIND == GELU:
+        return 0.5 * (1.0 + tl.erf(u * 0.7071067811865476)) + u * 0.3989422804014327 * tl.exp(-0.5 * u * u)
+    else:
+        return tl.where(u > 0, 1.0, tl.exp(tl.minimum(u, 0.0) / alpha))
+
+
+@triton.jit
+def _greater(best, place, here, corner: tl.constexpr):  # type: ignore[no-untyped-def]
+    # What is not a number is greater than all numbers, so that it is not lost.
+    takes = (here > best) | (here != here)
+    return tl.where(takes, here, best), tl.where(takes, corner, place)
+
+
+@triton.jit
+def _greatest(x, rows, channels, mask, width_in, height_in, height, width, C: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The greatest of each square of 2×2 pixels, and which of the four it is."""
+    image = rows // (height * width)
+    within = rows - image * (height * width)
+    i = within // width
+    j = within - i * width
+    at = x + (((image * height_in + 2 * i) * width_in + 2 * j) * C)[:, None] + channels[None, :]
+    best = tl.load(at, mask, 0.0).to(tl.float32)
+    right = tl.load(at + C, mask, 0.0).to(tl.float32)
+    below = tl.load(at + width_in * C, mask, 0.0).to(tl.float32)
+    across = tl.load(at + width_in * C + C, mask, 0.0).to(tl.float32)
+    place = tl.zeros(best.shape, tl.int8)
+    best, place = _greater(best, place, right, 1)
+    best, place = _greater(best, place, below, 2)
+    best, place = _greater(best, place, across, 3)
+    return best, place
+
+
+@triton.jit
+def statistics(  # type: ignore[no-untyped-def]
+    x, y, places, parts, rows, height_in, width_in, height, width,
+    C: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Pool, and sum what comes of it and its squares, both less the first row, for each channel.
+
+    ``x`` (N, H, W, C) is pooled to ``y`` and ``places`` (rows, C); without pooling it is ``y``. ``parts``
+    (2, programs, C) gets sums and sums of squares.
+    """
+    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channels < C
+    if POOL:
+        first, _ = _greatest(
+            x, tl.zeros([1], tl.int32), channels, inside[None, :], width_in, height_in, height, width, C
+        )
+    else:
+        first = tl.load(x + channels[None, :], inside[None, :], 0.0).to(tl.float32)
+    total = tl.zeros([ROWS, CHANNELS], tl.float32)
+    squares = tl.zeros([ROWS, CHANNELS], tl.float32)
+    for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        mask = (row < rows)[:, None] & inside[None, :]
+        at = row[:, None] * C + channels[None, :]
+        if POOL:
+            value, place = _greatest(x, row, channels, mask, width_in, height_in, height, width, C)
+            tl.store(y + at, value.to(y.dtype.element_ty), mask)
+            tl.store(places + at, place, mask)
+        else:
+            value = tl.load(x + at, mask, 0.0).to(tl.float32)
+        less = tl.where(mask, value - first, 0.0)
+        total += less
+        squares += less * less
+    at = parts + tl.program_id(0) * C + channels
+    tl.store(at, tl.sum(total, 0), inside)
+    tl.store(at + tl.num_programs(0) * C, tl.sum(squares, 0), inside)
+
+
+@triton.jit
+def moments(parts, y, out, programs, rows, eps, C: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Bring the parts together: ``out`` (3, C) gets mean, biased variance and 1 / sqrt(variance + eps)."""
+    channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channels < C
+    total = tl.zeros([PARTS, CHANNELS], tl.float32)
+    squares = tl.zeros([PARTS, CHANNELS], tl.float32)
+    for start in range(0, programs, PARTS):
+        part = start + tl.arange(0, PARTS)
+        mask = (part < programs)[:, None] & inside[None, :]
+        at = parts + part[:, None] * C + channels[None, :]
+        total += tl.load(at, mask, 0.0)
+        squares += tl.load(at + programs * C, mask, 0.0)
+    beyond = tl.sum(total, 0) / rows
+    variance = tl.sum(squares, 0) / rows - beyond * beyond
+    variance = tl.where(variance < 0, 0.0, variance)  # unlike a maximum, this keeps what is not a number
+    tl.store(out + channels, tl.load(y + channels, inside, 0.0).to(tl.float32) + beyond, inside)
+    tl.store(out + C + channels, variance, inside)
+    tl.store(out + 2 * C + channels, 1.0 / tl.sqrt(variance + eps), inside)
+
+
+@triton.jit
+def normalise(  # type: ignore[no-untyped-def]
+    y, z, stats, weight, bias, rows, alpha,
+    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Normalise ``y`` (rows, C), scale, shift and activate it: ``z``."""
+    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channels < C
+    scale = tl.load(stats + 2 * C + channels, inside, 0.0) * tl.load(weight + channels, inside, 0.0)
+    shift = tl.load(bias + channels, inside, 0.0) - tl.load(stats + channels, inside, 0.0) * scale
+    for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        mask = (row < rows)[:, None] & inside[None, :]
+        at = row[:, None] * C + channels[None, :]
+        u = tl.load(y + at, mask, 0.0).to(tl.float32) * scale[None, :] + shift[None, :]
+        tl.store(z + at, _act(u, alpha, ACT).to(z.dtype.element_ty), mask)
+
+
+@triton.jit
+def gradient_sums(  # type: ignore[no-untyped-def]
+    gradient, y, stats, weight, bias, parts, rows, alpha,
+    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Sum the gradients of bias and weight: ``parts`` (2, programs, C)."""
+    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channels < C
+    mean = tl.load(stats + channels, inside, 0.0)[None, :]
+    spread = tl.load(stats + 2 * C + channels, inside, 0.0)[None, :]
+    scale, shift = tl.load(weight + channels, inside, 0.0)[None, :], tl.load(bias + channels, inside, 0.0)[None, :]
+    to_bias = tl.zeros([ROWS, CHANNELS], tl.float32)
+    to_weight = tl.zeros([ROWS, CHANNELS], tl.float32)
+    for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        mask = (row < rows)[:, None] & inside[None, :]
+        at = row[:, None] * C + channels[None, :]
+        normal = (tl.load(y + at, mask, 0.0).to(tl.float32) - mean) * spread
+        inner = tl.load(gradient + at, mask, 0.0).to(tl.float32) * _slope(normal * scale + shift, alpha, ACT)
+        to_bias += inner
+        to_weight += inner * normal
+    at = parts + tl.program_id(0) * C + channels
+    tl.store(at, tl.sum(to_bias, 0), inside)
+    tl.store(at + tl.num_programs(0) * C, tl.sum(to_weight, 0), inside)
+
+
+@triton.jit
+def gradients(  # type: ignore[no-untyped-def]
+    gradient, y, places, stats, weight, bias, sums, out, rows, squares, height_in, width_in, height, width, alpha,
+    C: tl.constexpr, ACT: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of what was normalised, or of what was pooled before: ``out``, like ``x`` of ``statistics``.
+
+    ``sums`` (2, C) are those of ``gradient_sums``, ``rows`` the number of what was normalised, and ``squares`` that of
+    2×2 pixels of ``x``, those that reach beyond it included; as many as ``rows`` without pooling.
+    """
+    channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channels < C
+    mean = tl.load(stats + channels, inside, 0.0)[None, :]
+    spread = tl.load(stats + 2 * C + channels, inside, 0.0)[None, :]
+    scale, shift = tl.load(weight + channels, inside, 0.0)[None, :], tl.load(bias + channels, inside, 0.0)[None, :]
+    of_bias = tl.load(sums + channels, inside, 0.0)[None, :] / rows
+    of_weight = tl.load(sums + C + channels, inside, 0.0)[None, :] / rows
+    for start in range(tl.program_id(0) * ROWS, squares, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        mask = (row < squares)[:, None] & inside[None, :]
+        if POOL:
+            high, wide = (height_in + 1) // 2, (width_in + 1) // 2
+            image = row // (high * wide)
+            within = row - image * (high * wide)
+            i = within // wide
+            j = within - i * wide
+            pooled = mask & ((i < height) & (j < width))[:, None]
+            at = ((image * height + i) * width + j)[:, None] * C + channels[None, :]
+        else:
+            pooled = mask
+            at = row[:, None] * C + channels[None, :]
+        normal = (tl.load(y + at, pooled, 0.0).to(tl.float32) - mean) * spread
+        inner = tl.load(gradient + at, pooled, 0.0).to(tl.float32) * _slope(normal * scale + shift, alpha, ACT)
+        value = (scale * spread * (inner - of_bias - normal * of_weight)).to(out.dtype.element_ty)
+        if POOL:
+            # No corner of a square that was left out: 4.
+            place = tl.load(places + at, pooled, 4)
+            to = out + (((image * height_in + 2 * i) * width_in + 2 * j) * C)[:, None] + channels[None, :]
+            right = mask & (2 * j + 1 < width_in)[:, None]
+            below = mask & (2 * i + 1 < height_in)[:, None]
+            zero = tl.zeros_like(value)
+            tl.store(to, tl.where(place == 0, value, zero), mask)
+            tl.store(to + C, tl.where(place == 1, value, zero), right)
+            tl.store(to + width_in * C, tl.where(place == 2, value, zero), below)
+            tl.store(to + width_in * C + C, tl.where(place == 3, value, zero), right & below)
+        else:
+            tl.store(out + at, value, mask)
+
+
+@triton.jit
+def patches(  # type: ignore[no-untyped-def]
+    x, weight, bias, out, rows, height_in, width_in, height, width, alpha,
+    IN: tl.constexpr, SIDE: tl.constexpr, C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Convolve images of few channels ``x`` (N, H, W, IN) without padding, and activate: ``out`` (rows, C).
+
+    ``weight`` is (SIDE, SIDE, IN, C): what a patch's pixels are multiplied with, one after another.
+    """
+    channels = tl.arange(0, CHANNELS)
+    inside = channels < C
+    shift = tl.load(bias + channels, inside, 0.0).to(tl.float32)
+    for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        within_all = row < rows
+        image = row // (height * width)
+        within = row - image * (height * width)
+        i = within // width
+        j = within - i * width
+        at = x + ((image * height_in + i) * width_in + j) * IN
+        total = tl.zeros([ROWS, CHANNELS], tl.float32) + shift[None, :]
+        for down in tl.static_range(SIDE):
+            for across in tl.static_range(SIDE):
+                for channel in tl.static_range(IN):
+                    pixel = tl.load(at + (down * width_in + across) * IN + channel, within_all, 0.0).to(tl.float32)
+                    factor = tl.load(weight + ((down * SIDE + across) * IN + channel) * C + channels, inside, 0.0)
+                    total += pixel[:, None] * factor.to(tl.float32)[None, :]
+        to = out + row[:, None] * C + channels[None, :]
+        tl.store(to, _act(total, alpha, ACT).to(out.dtype.element_ty), within_all[:, None] & inside[None, :])
