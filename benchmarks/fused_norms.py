@@ -1,11 +1,12 @@
 """The kernels of hotlap.fused on a GPU: µs of each on the layers of a CIFAR-10 step, for several sizes of its blocks.
 
-    python benchmarks/fused_norms.py OUT [--images 2000] [--sizes 32:64:4:8,64:64:8:8,…] [--warm]
+    python benchmarks/fused_norms.py OUT [--images 2000] [--sizes 32:64:4:8:1,64:64:8:8:2,…] [--warm]
 
-A size is pixels, channels and warps of a block, and programs for each multiprocessor; without ``--sizes``, those that
-hotlap uses. Each line of OUT is one size on one layer: µs of every kernel, the median of several calls after one that
-compiles, and gigabytes a second over the bytes that must be moved. ``--warm`` only compiles, so that several processes
-can do it side by side; Triton keeps what it compiled. ``--against`` times PyTorch's own layers too, eager and compiled.
+A size is pixels, channels and warps of a block, programs for each multiprocessor, and stages, for all kernels; without
+``--sizes``, each has those that hotlap gives it. Each line of OUT is one size on one layer: µs of every kernel, the
+median of several calls after one that compiles, and gigabytes a second over the bytes that must be moved. ``--warm``
+only compiles, so that several processes can do it side by side; Triton keeps what it compiled. ``--against`` times
+PyTorch's own layers too, eager and compiled.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from hotlap.fused import launch, norms, patches
+from hotlap.fused import norms, patches
+from hotlap.fused.launch import Block
 
 LAYERS = [(64, 31, True), (64, 15, False), (256, 15, True), (256, 7, False), (256, 7, True), (256, 3, False)]
 """Channels, side in pixels and whether it is pooled, of each layer of airbench's network on 32×32 pixels."""
+KERNELS = ("statistics", "moments", "normalise", "gradient_sums", "add_parts", "gradients")
 REPEATS = 7
 
 
@@ -63,7 +66,6 @@ def main() -> None:
     parser.add_argument("--against", action="store_true")
     asked = parser.parse_args()
     act = nn.SiLU()
-    used = f"{norms._ROWS}:{norms._CHANNELS}:{norms._WARPS}:{launch._PROGRAMS_PER_UNIT}"
     repeats = 1 if asked.warm else REPEATS
     with asked.out.open("a") as file:
 
@@ -72,9 +74,11 @@ def main() -> None:
                 file.write(json.dumps(fields) + "\n")
                 print(json.dumps(fields), flush=True)
 
-        for size in (asked.sizes or used).split(","):
-            norms._ROWS, norms._CHANNELS, norms._WARPS, launch._PROGRAMS_PER_UNIT = map(int, size.split(":"))
-            patches._ROWS, patches._WARPS = norms._ROWS, norms._WARPS
+        for size in asked.sizes.split(","):
+            if size:
+                block = Block(*map(int, size.split(":")))
+                norms.BLOCKS.update(dict.fromkeys(norms.BLOCKS, block))
+                patches.BLOCK = block._replace(rows=4 * block.rows)
             for channels, side, pool in LAYERS:
                 images, norm, gradient, moved = layer(channels, side, pool, asked.images)
 
@@ -82,15 +86,14 @@ def main() -> None:
                     norms.normalise(images, norm, act, pool=pool).backward(gradient)  # noqa: B023
 
                 times = kernel_times(work, repeats)
-                own = {k: t for k, t in times.items() if k in
-                       ("statistics", "moments", "normalise", "gradient_sums", "gradients") or "reduce" in k}  # fmt: skip
+                own = {kernel: us for kernel, us in times.items() if kernel in KERNELS}
                 total = sum(own.values())
                 write(size=size, layer=[channels, side, pool], us=own, total_us=total, gb_per_s=moved / total / 1e3)
             small = torch.randn(asked.images, 3, 32, 32, device="cuda", dtype=torch.float16)
             small = small.contiguous(memory_format=torch.channels_last)
             weight = torch.randn(24, 3, 2, 2, device="cuda", dtype=torch.float16)
             bias = torch.zeros(24, device="cuda", dtype=torch.float16)
-            times = kernel_times(lambda: patches.convolve(small, weight, bias, act), repeats)  # noqa: B023
+            times = kernel_times(lambda: patches.convolve(small, weight, bias, act, 32), repeats)  # noqa: B023
             write(size=size, layer="patches", us=times)
         if asked.against:
             for name, wrap in (("eager", lambda f: f), ("compiled", torch.compile)):
@@ -100,7 +103,9 @@ def main() -> None:
                     run = wrap(parts)
                     times = kernel_times(lambda: run(images).backward(gradient), repeats)  # noqa: B023
                     total = sum(times.values())
-                    write(how=name, layer=[channels, side, pool], us=times, total_us=total, gb_per_s=moved / total / 1e3)
+                    write(
+                        how=name, layer=[channels, side, pool], us=times, total_us=total, gb_per_s=moved / total / 1e3
+                    )
                 with torch.no_grad():
                     run = wrap(lambda x: act(nn.functional.conv2d(x, weight, bias)))
                     write(how=name, layer="patches", us=kernel_times(lambda: run(small), repeats))  # noqa: B023

@@ -18,7 +18,7 @@ LAYERS = [
     {"recipe"},
     {"result", "registry"},
     {"stats"},
-    {"store", "report", "ladder", "ladders", "datasets", "models", "techniques", "optim", "trackers"},
+    {"store", "report", "ladder", "ladders", "datasets", "models", "techniques", "optim", "trackers", "fused"},
     {"native"},
     {"engine"},
     {"bench"},

@@ -61,7 +61,7 @@ def verb(tmp_path: Path, *arguments: str, **environment: str) -> tuple[list[str]
     assert done.returncode in (0, 1), done.stderr
     modules, late, threshold, frozen = json.loads(done.stderr.splitlines()[-1])
     # What stays for good is not looked through for garbage, neither while it is imported nor at the end.
-    assert threshold > 10_000 and frozen > 10_000
+    assert threshold > 10_000 and (frozen > 10_000) == ("triton" not in modules)
     return modules, late
 
 

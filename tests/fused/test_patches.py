@@ -29,7 +29,9 @@ def layer(channels: int, out: int, side: int, dtype: torch.dtype = torch.float32
 def test_equals_convolution_and_activation(act: nn.Module, channels: int, out: int, side: int) -> None:
     images, weight, bias = layer(channels, out, side)
     for given in (bias, None):
-        found = patches.convolve(images, weight, given, act)
+        found = patches.convolve(images, weight, given, act, out + 5)
+        assert found.shape[1] == out + 5 and not found[:, out:].any()
+        found = patches.convolve(images, weight, given, act, out)
         expected = act(functional.conv2d(images.double(), weight.double(), None if given is None else given.double()))
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5)
@@ -37,8 +39,10 @@ def test_equals_convolution_and_activation(act: nn.Module, channels: int, out: i
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_rounds_once(dtype: torch.dtype) -> None:
+    if dtype == torch.bfloat16 and DEVICE == "cpu":
+        pytest.skip("Triton's interpreter multiplies the bits of bfloat16")
     images, weight, bias = layer(3, 24, 2, dtype)
-    found = patches.convolve(images, weight, bias, nn.SiLU())
+    found = patches.convolve(images, weight, bias, nn.SiLU(), 24)
     expected = functional.silu(functional.conv2d(images.double(), weight.double(), bias.double()))
     assert found.dtype == dtype
     assert torch.allclose(found.double(), expected, rtol=HALF[dtype], atol=1e-5)

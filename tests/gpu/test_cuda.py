@@ -124,6 +124,7 @@ def test_compiled_code_is_recorded(name: str) -> None:
     assert compiled == pytest.approx(losses(small(name, winograd=False, precision="fp32")), rel=0.02)
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")
 @pytest.mark.parametrize("name", ["cifar10-airbench/94-muon", "cifar10-airbench/96", "cifar10-hlb/94"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_fused_layers_train_as_pytorchs_own_do(name: str, compiled: bool) -> None:

@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.set_threshold(_ALLOCATIONS)
     defer(given)
     status = run(given)
-    gc.freeze()
+    # Triton counts what is left at the end and complains.
+    if "triton" not in sys.modules:
+        gc.freeze()
     sys.exit(status)
 
 

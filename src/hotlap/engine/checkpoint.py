@@ -73,13 +73,18 @@ class Checkpoint:
             raise self._damaged(error) from None
         return True
 
+    @property
+    def due(self) -> bool:
+        """Whether enough time has passed since the last saving."""
+        return time.monotonic() - self._last >= self._every_s
+
     def save(self, parts: Mapping[str, Stateful]) -> str | None:
         """Put every part's state away if enough time has passed; the file is replaced whole.
 
         Returns:
             What went wrong, e.g. a full disk, in one line; it is no reason to end the run.
         """
-        if time.monotonic() - self._last < self._every_s:
+        if not self.due:
             return None
         from safetensors import SafetensorError
         from safetensors.torch import save_file

@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from hotlap.datasets import ImageData
 from hotlap.datasets.base import channel_stats
+from hotlap.engine.augmenting import Augment, check_augmentations
 from hotlap.engine.precision import precision_of, weights_dtype
 from hotlap.engine.seeding import Streams, generator
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
-from hotlap.techniques import AUGMENTATIONS, MIXINGS
-from hotlap.techniques.base import Augmentation, Mixing, Moment
+from hotlap.techniques.base import Moment
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 
@@ -137,11 +136,11 @@ class _DeviceFeed:
         self._batch = recipe.batch_size
         self._test_batch = recipe.evaluation.batch_size
         self._reshuffle = recipe.feed.shuffle == "every-epoch"
-        _check_augmentations(recipe, data.x_train.shape[1:], data.classes)
+        check_augmentations(recipe, data.x_train.shape[1:], data.classes)
         self._epochs, self._classes, self._epoch = recipe.epochs, data.classes, 0
         # Orders are drawn on the CPU, so that a seed means the same order on every device.
         self._order = [generator(stream.order) for stream in streams]
-        self._augment = [_Augment(recipe, generator(stream.augment, device)) for stream in streams]
+        self._augment = [Augment(recipe, generator(stream.augment, device)) for stream in streams]
         self.steps_per_epoch = count // self._batch if recipe.feed.drop_last else -(-count // self._batch)
         mean, std = normalisation(recipe, data)
         memory_format = MEMORY_FORMATS[recipe.engine.memory_format]
@@ -172,14 +171,13 @@ class _DeviceFeed:
                 yield batches[0] if len(batches) == 1 else _side_by_side(batches)
         self._epoch += 1
 
-    def _of_one_seed(self, order: Tensor | None, augment: _Augment, steps: range) -> Iterator[Batch]:
+    def _of_one_seed(self, order: Tensor | None, augment: Augment, steps: range) -> Iterator[Batch]:
         """Yield the batches of some steps, augmented together and mixed one by one."""
         span = slice(steps.start * self._batch, steps.stop * self._batch)
         chosen = span if order is None else order[span]
-        images, labels = _chosen(self._train[0], chosen), self._train[1][chosen]
-        count = len(self._train[1])
+        labels, count = self._train[1][chosen], len(self._train[1])
         index = torch.arange(*span.indices(count), device=labels.device) if order is None else order[span]
-        images = augment(images, Moment(self._epoch, self._epochs, index, count))
+        images = augment(self._train[0], chosen, Moment(self._epoch, self._epochs, index, count))
         for place in range(0, len(images), self._batch):
             here = slice(place, place + self._batch)
             moment = Moment(self._epoch, self._epochs, index[here], count)
@@ -211,52 +209,6 @@ class _DeviceFeed:
 def _sent(order: Tensor, device: torch.device) -> Tensor:
     """Copy an order of images to the device; from page-locked memory nothing waits for the copy."""
     return order.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else order.to(device)
-
-
-def _chosen(images: Tensor, which: slice | Tensor) -> Tensor:
-    """A slice, or a copy of some images; in contiguous memory whole images are copied, a third of the time on a CPU."""
-    if isinstance(which, slice) or not images.is_contiguous():
-        return images[which]
-    return images.index_select(0, which)
-
-
-def _check_augmentations(recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
-    """Try the augmentations on two blank images, so that what does not suit their size is found before training."""
-    trial = _Augment(recipe, generator(0))
-    moment = Moment(epoch=0, epochs=recipe.epochs, index=torch.arange(2), count=2)
-    try:
-        trial.mix(trial(torch.zeros(2, *shape), moment), torch.zeros(2, dtype=torch.int64), classes, moment)
-    except ValueError as error:
-        raise InputError(f"{recipe.name} cannot augment images of {shape[1]}×{shape[2]} pixels: {error}") from None
-
-
-class _Augment:
-    """The augmentations and the mixing of one seed, with their generator."""
-
-    def __init__(self, recipe: Recipe, rng: torch.Generator) -> None:
-        self.rng = rng
-        self.augmentations: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
-        self.mixing: Mixing | None = MIXINGS.build(recipe.mixing) if recipe.mixing is not None else None
-
-    def __call__(self, images: Tensor, moment: Moment) -> Tensor:
-        for augment in self.augmentations:
-            images = augment(images, self.rng, moment)
-        return images
-
-    def mix(self, images: Tensor, labels: Tensor, classes: int, moment: Moment) -> Batch:
-        if self.mixing is None:
-            return images, labels
-        return self.mixing(images, functional.one_hot(labels, classes).to(images.dtype), self.rng, moment)
-
-    def state_dict(self) -> dict[str, Any]:
-        kept = [getattr(augment, "kept", None) for augment in self.augmentations]
-        return {"rng": self.rng.get_state(), "kept": kept}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rng.set_state(state["rng"])
-        for augment, kept in zip(self.augmentations, state["kept"], strict=True):
-            if hasattr(augment, "kept"):
-                augment.kept = kept
 
 
 def _side_by_side(batches: Sequence[Batch]) -> Batch:

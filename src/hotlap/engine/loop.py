@@ -142,6 +142,15 @@ def train_seeds(
             observer.remark(remark)
         observer.begin(recipe, seeds[0], total, recipe.batch_size * len(seeds))
 
+        def train_epoch() -> None:
+            for loss in trainer.epoch(at.step, total):
+                at.step += 1
+                losses.see(loss, at.step)
+                observer.step(at.step, loss)
+                if not losses.some_finite:
+                    break
+            losses.end_epoch(at.step)
+
         def measure() -> None:
             measured = trainer.measure()
             at.accuracies.append((at.step / per_epoch, measured))
@@ -149,6 +158,9 @@ def train_seeds(
 
         def reached() -> bool:
             return bool(recipe.stop_at and at.accuracies and at.accuracies[-1][1][0] >= recipe.stop_at)
+
+        def between() -> bool:
+            return bool(recipe.stop_at) or log_accuracy or (checkpoint is not None and checkpoint.due)
 
         state: dict[str, Stateful] = {
             **trainer.parts(),
@@ -160,15 +172,12 @@ def train_seeds(
         resumed = checkpoint is not None and checkpoint.restore(state)
         while at.step < total and not reached() and losses.some_finite:
             with clock.phase("train"):
-                for loss in trainer.epoch(at.step, total):
-                    at.step += 1
-                    losses.see(loss, at.step)
-                    observer.step(at.step, loss)
-                    if not losses.some_finite:
-                        break
+                train_epoch()
+                # The clock waits for the device, so a phase lasts until there is something else to do.
+                while not between() and at.step < total and losses.some_finite:
+                    train_epoch()
                 if at.step == total:
                     trainer.finish()
-                losses.end_epoch(at.step)
             if losses.some_finite and (recipe.stop_at or at.step == total):
                 with clock.phase("evaluate"):
                     # What evaluation needs lies otherwise, and would come on top.

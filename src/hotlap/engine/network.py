@@ -90,7 +90,7 @@ def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Call
     if recipe.engine.fused and all(parameter.is_cuda for parameter in network.parameters()) and find_spec("triton"):
         for module in network.modules():
             if hasattr(module, "fused"):
-                module.fused = True
+                setattr(module, "fused", True)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
     if recipe.engine.compile:
         return _compiled(network)
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())

@@ -65,9 +65,10 @@ class TorchTrainer:
         """Draw the weights, fit layers to the data, upload and normalise the images."""
         recipe, program, device = self._recipe, self._program, self._device
         first = partial(first_images, recipe, data, device)
+        # First, so that a GPU fetches the images while weights are drawn on the CPU.
+        self._feed = make_feed(recipe, data, self.streams, device)
         program.initialise(self.streams, first)
         self._select = Selecting(recipe, program, device, self.streams[0], first)
-        self._feed = make_feed(recipe, data, self.streams, device)
         self._steps.begin()
         self._averaging = averaging_of(recipe, program.network)
         self.steps_per_epoch = self._feed.steps_per_epoch

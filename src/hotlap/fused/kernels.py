@@ -13,7 +13,7 @@ RELU, SILU, GELU, CELU = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3), tl.c
 
 
 @triton.jit
-def _act(u, alpha, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
+def _act(u, alpha, KIND: tl.constexpr):
     if KIND == RELU:
         return tl.where(u < 0, 0.0, u)
     elif KIND == SILU:
@@ -25,7 +25,7 @@ def _act(u, alpha, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _slope(u, alpha, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
+def _slope(u, alpha, KIND: tl.constexpr):
     """The derivative of an activation."""
     if KIND == RELU:
         return tl.where(u > 0, 1.0, 0.0)
@@ -39,14 +39,14 @@ def _slope(u, alpha, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _greater(best, place, here, corner: tl.constexpr):  # type: ignore[no-untyped-def]
+def _greater(best, place, here, corner: tl.constexpr):
     # What is not a number is greater than all numbers, so that it is not lost.
     takes = (here > best) | (here != here)
     return tl.where(takes, here, best), tl.where(takes, corner, place)
 
 
 @triton.jit
-def _greatest(x, rows, channels, mask, width_in, height_in, height, width, C: tl.constexpr):  # type: ignore[no-untyped-def]
+def _greatest(x, rows, channels, mask, width_in, height_in, height, width, C: tl.constexpr):
     """The greatest of each square of 2×2 pixels, and which of the four it is."""
     image = rows // (height * width)
     within = rows - image * (height * width)
@@ -65,9 +65,9 @@ def _greatest(x, rows, channels, mask, width_in, height_in, height, width, C: tl
 
 
 @triton.jit
-def statistics(  # type: ignore[no-untyped-def]
+def statistics(
     x, y, places, parts, rows, height_in, width_in, height, width,
-    C: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+    C: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Pool, and sum what comes of it and its squares, both less the first row, for each channel.
 
@@ -84,7 +84,7 @@ def statistics(  # type: ignore[no-untyped-def]
         first = tl.load(x + channels[None, :], inside[None, :], 0.0).to(tl.float32)
     total = tl.zeros([ROWS, CHANNELS], tl.float32)
     squares = tl.zeros([ROWS, CHANNELS], tl.float32)
-    for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+    for start in tl.range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS, num_stages=STAGES):
         row = start + tl.arange(0, ROWS)
         mask = (row < rows)[:, None] & inside[None, :]
         at = row[:, None] * C + channels[None, :]
@@ -103,7 +103,7 @@ def statistics(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def moments(parts, y, out, programs, rows, eps, C: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+def moments(parts, y, out, programs, rows, eps, C: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr):
     """Bring the parts together: ``out`` (3, C) gets mean, biased variance and 1 / sqrt(variance + eps)."""
     channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     inside = channels < C
@@ -124,16 +124,29 @@ def moments(parts, y, out, programs, rows, eps, C: tl.constexpr, PARTS: tl.const
 
 
 @triton.jit
-def normalise(  # type: ignore[no-untyped-def]
+def add_parts(parts, out, programs, C: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Add ``parts`` (2, programs, C) up: ``out`` (2, C)."""
+    channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channels < C
+    total = tl.zeros([PARTS, CHANNELS], tl.float32)
+    for start in range(0, programs, PARTS):
+        part = start + tl.arange(0, PARTS)
+        mask = (part < programs)[:, None] & inside[None, :]
+        total += tl.load(parts + (tl.program_id(1) * programs + part)[:, None] * C + channels[None, :], mask, 0.0)
+    tl.store(out + tl.program_id(1) * C + channels, tl.sum(total, 0), inside)
+
+
+@triton.jit
+def normalise(
     y, z, stats, weight, bias, rows, alpha,
-    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Normalise ``y`` (rows, C), scale, shift and activate it: ``z``."""
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     inside = channels < C
     scale = tl.load(stats + 2 * C + channels, inside, 0.0) * tl.load(weight + channels, inside, 0.0)
     shift = tl.load(bias + channels, inside, 0.0) - tl.load(stats + channels, inside, 0.0) * scale
-    for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+    for start in tl.range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS, num_stages=STAGES):
         row = start + tl.arange(0, ROWS)
         mask = (row < rows)[:, None] & inside[None, :]
         at = row[:, None] * C + channels[None, :]
@@ -142,9 +155,9 @@ def normalise(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def gradient_sums(  # type: ignore[no-untyped-def]
+def gradient_sums(
     gradient, y, stats, weight, bias, parts, rows, alpha,
-    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Sum the gradients of bias and weight: ``parts`` (2, programs, C)."""
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -154,7 +167,7 @@ def gradient_sums(  # type: ignore[no-untyped-def]
     scale, shift = tl.load(weight + channels, inside, 0.0)[None, :], tl.load(bias + channels, inside, 0.0)[None, :]
     to_bias = tl.zeros([ROWS, CHANNELS], tl.float32)
     to_weight = tl.zeros([ROWS, CHANNELS], tl.float32)
-    for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+    for start in tl.range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS, num_stages=STAGES):
         row = start + tl.arange(0, ROWS)
         mask = (row < rows)[:, None] & inside[None, :]
         at = row[:, None] * C + channels[None, :]
@@ -168,9 +181,10 @@ def gradient_sums(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def gradients(  # type: ignore[no-untyped-def]
+def gradients(
     gradient, y, places, stats, weight, bias, sums, out, rows, squares, height_in, width_in, height, width, alpha,
     C: tl.constexpr, ACT: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """The gradient of what was normalised, or of what was pooled before: ``out``, like ``x`` of ``statistics``.
 
@@ -184,7 +198,7 @@ def gradients(  # type: ignore[no-untyped-def]
     scale, shift = tl.load(weight + channels, inside, 0.0)[None, :], tl.load(bias + channels, inside, 0.0)[None, :]
     of_bias = tl.load(sums + channels, inside, 0.0)[None, :] / rows
     of_weight = tl.load(sums + C + channels, inside, 0.0)[None, :] / rows
-    for start in range(tl.program_id(0) * ROWS, squares, tl.num_programs(0) * ROWS):
+    for start in tl.range(tl.program_id(0) * ROWS, squares, tl.num_programs(0) * ROWS, num_stages=STAGES):
         row = start + tl.arange(0, ROWS)
         mask = (row < squares)[:, None] & inside[None, :]
         if POOL:
@@ -217,32 +231,54 @@ def gradients(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def patches(  # type: ignore[no-untyped-def]
+def patches(
     x, weight, bias, out, rows, height_in, width_in, height, width, alpha,
-    IN: tl.constexpr, SIDE: tl.constexpr, C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    IN: tl.constexpr, SIDE: tl.constexpr, C: tl.constexpr, WIDE: tl.constexpr, ACT: tl.constexpr,
+    ROWS: tl.constexpr, DEPTH: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Convolve images of few channels ``x`` (N, H, W, IN) without padding, and activate: ``out`` (rows, C).
+    """Convolve images of few channels ``x`` (N, H, W, IN) without padding, and activate: ``out`` (rows, WIDE).
 
-    ``weight`` is (SIDE, SIDE, IN, C): what a patch's pixels are multiplied with, one after another.
+    ``weight`` (SIDE · SIDE · IN, C) is what a patch's numbers are multiplied with, in the order in which they lie in
+    memory. Channels of ``out`` beyond C are what the activation makes of 0.
     """
     channels = tl.arange(0, CHANNELS)
-    inside = channels < C
+    number = tl.arange(0, DEPTH)
+    inside, taken = channels < C, number < SIDE * SIDE * IN
     shift = tl.load(bias + channels, inside, 0.0).to(tl.float32)
+    factors = tl.load(weight + number[:, None] * C + channels[None, :], taken[:, None] & inside[None, :], 0.0)
+    down = number // (SIDE * IN)
+    beside = down * width_in * IN + number - down * (SIDE * IN)
     for start in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
         row = start + tl.arange(0, ROWS)
-        within_all = row < rows
+        there = (row < rows)[:, None]
         image = row // (height * width)
         within = row - image * (height * width)
         i = within // width
         j = within - i * width
-        at = x + ((image * height_in + i) * width_in + j) * IN
-        total = tl.zeros([ROWS, CHANNELS], tl.float32) + shift[None, :]
-        for down in tl.static_range(SIDE):
-            for across in tl.static_range(SIDE):
-                for channel in tl.static_range(IN):
-                    pixel = tl.load(at + (down * width_in + across) * IN + channel, within_all, 0.0).to(tl.float32)
-                    factor = tl.load(weight + ((down * SIDE + across) * IN + channel) * C + channels, inside, 0.0)
-                    total += pixel[:, None] * factor.to(tl.float32)[None, :]
-        to = out + row[:, None] * C + channels[None, :]
-        tl.store(to, _act(total, alpha, ACT).to(out.dtype.element_ty), within_all[:, None] & inside[None, :])
+        at = x + (((image * height_in + i) * width_in + j) * IN)[:, None] + beside[None, :]
+        patch = tl.load(at, there & taken[None, :], 0.0)
+        total = tl.dot(patch, factors, input_precision="ieee") + shift[None, :]
+        to = out + row[:, None] * WIDE + channels[None, :]
+        tl.store(to, _act(total, alpha, ACT).to(out.dtype.element_ty), there & (channels < WIDE)[None, :])
+
+
+@triton.jit
+def move(
+    x, which, moves, out, numbers, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Copy images ``which`` (n,) of ``x`` (N, H, W, C), shifted and mirrored by ``moves`` (n, 3): ``out``."""
+    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = number < numbers
+    pixel = number // C
+    row = pixel // WIDTH
+    image = row // HEIGHT
+    by = moves + image * 3
+    j = pixel - row * WIDTH
+    j = tl.where(tl.load(by + 2, mask, 0) != 0, WIDTH - 1 - j, j) + tl.load(by + 1, mask, 0)
+    i = row - image * HEIGHT + tl.load(by, mask, 0)
+    # What comes in is reflected, the outermost pixel itself not repeated.
+    i, j = tl.abs(i), tl.abs(j)
+    i = tl.where(i >= HEIGHT, 2 * (HEIGHT - 1) - i, i)
+    j = tl.where(j >= WIDTH, 2 * (WIDTH - 1) - j, j)
+    start = tl.load(which + image, mask, 0) * (HEIGHT * WIDTH * C)
+    tl.store(out + number, tl.load(x + start + ((i * WIDTH + j) * C + number - pixel * C), mask, 0.0), mask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 from torch import Tensor, nn
@@ -12,9 +14,6 @@ KINDS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.SiLU: 2, nn.GELU: 3, nn.CELU
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 _LARGEST = 2**31
 """The kernels count pixels times channels in 32 bits."""
-
-_PROGRAMS_PER_UNIT = 8
-"""Programs for each multiprocessor: enough that memory never waits, few enough that their sums are soon added."""
 
 
 def suits(images: Tensor, activation: nn.Module) -> bool:
@@ -33,16 +32,31 @@ def alpha_of(activation: nn.Module) -> float:
     return float(getattr(activation, "alpha", 1.0))
 
 
-def grid_of(rows: int, at_once: int, channels: int, beside: int, device: torch.device) -> tuple[int, int]:
-    """Return how many programs share the rows, and how many the channels.
+class Block(NamedTuple):
+    """What a program has in hand at a time, and how many programs there are.
 
-    Args:
-        rows: pixels of all images.
-        at_once: rows of a block.
-        channels: of a pixel.
-        beside: channels of a block.
-        device: where they run; their number depends on its multiprocessors.
+    Attributes:
+        rows: pixels.
+        channels: of each pixel; 64 are 128 bytes in float16, which memory gives at once.
+        warps: groups of 32 threads of a program.
+        programs: most for each multiprocessor: enough that memory never waits, few enough that their sums are soon
+            added.
+        stages: blocks that are fetched ahead.
     """
-    across = triton.cdiv(channels, beside)
-    units = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-    return max(1, min(triton.cdiv(rows, at_once), _PROGRAMS_PER_UNIT * units // across)), across
+
+    rows: int
+    channels: int
+    warps: int
+    programs: int
+    stages: int = 1
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What a kernel is started with."""
+        return {"ROWS": self.rows, "CHANNELS": self.channels, "STAGES": self.stages, "num_warps": self.warps}
+
+    def grid(self, rows: int, channels: int, device: torch.device) -> tuple[int, int]:
+        """Return how many programs share all the rows, and how many the channels."""
+        across = triton.cdiv(channels, self.channels)
+        units = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+        return max(1, min(triton.cdiv(rows, self.rows), self.programs * units // across)), across

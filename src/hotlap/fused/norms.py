@@ -14,11 +14,19 @@ import triton
 from torch import Tensor, nn
 
 from hotlap.fused import kernels
-from hotlap.fused.launch import KINDS, alpha_of, grid_of, suits
+from hotlap.fused.launch import KINDS, Block, alpha_of, suits
 
+BLOCKS = {
+    "statistics": Block(64, 32, 4, 8, 2),
+    "statistics, pooled": Block(16, 64, 4, 8, 1),
+    "normalise": Block(32, 64, 4, 8, 2),
+    "gradient_sums": Block(32, 64, 4, 8, 2),
+    "gradients": Block(32, 64, 4, 8, 2),
+    "gradients, pooled": Block(32, 64, 8, 4, 3),
+}
+"""The blocks of each kernel: what was fastest on an H200 for the layers of airbench's network."""
 
-_ROWS, _CHANNELS, _WARPS = 32, 64, 4
-"""A block of pixels and channels that a program has in hand: 128 bytes of a pixel in float16, 16 numbers a thread."""
+_PARTS = 128
 
 
 def handles(images: Tensor, norm: nn.Module, activation: nn.Module) -> bool:
@@ -51,6 +59,7 @@ def normalise(images: Tensor, norm: nn.BatchNorm2d, activation: nn.Module, *, po
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     kind = KINDS[type(activation)]
     alpha = alpha_of(activation)
+    result: Tensor
     result, _, _, stats = _forward(images, norm.weight, norm.bias, norm.eps, kind, alpha, pool)
     with torch.no_grad():
         count = result.numel() // result.shape[1]
@@ -87,19 +96,22 @@ def _forward(images, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-u
     pooled = _empty(images, height, width) if pool else images.new_empty(0)
     places = _empty(images, height, width, torch.int8) if pool else images.new_empty(0, dtype=torch.int8)
     rows = len(images) * height * width
-    grid = grid_of(rows, _ROWS, channels, _CHANNELS, images.device)
-    parts = images.new_empty((2, grid[0], channels), dtype=torch.float32)
     stats = images.new_empty((3, channels), dtype=torch.float32)
-    block = {"ROWS": _ROWS, "CHANNELS": _CHANNELS, "num_warps": _WARPS}
+    block = BLOCKS["statistics, pooled" if pool else "statistics"]
+    grid = block.grid(rows, channels, images.device)
+    parts = images.new_empty((2, grid[0], channels), dtype=torch.float32)
     kernels.statistics[grid](
         images, pooled, places, parts, rows, images.shape[2], images.shape[3], height, width,
-        C=channels, POOL=pool, **block,
+        C=channels, POOL=pool, **block.options,
     )  # fmt: skip
     values = pooled if pool else images
     kernels.moments[(triton.cdiv(channels, 16),)](
-        parts, values, stats, grid[0], rows, eps, C=channels, PARTS=64, CHANNELS=16
+        parts, values, stats, grid[0], rows, eps, C=channels, PARTS=_PARTS, CHANNELS=16
     )
-    kernels.normalise[grid](values, result, stats, weight, bias, rows, alpha, C=channels, ACT=kind, **block)
+    block = BLOCKS["normalise"]
+    kernels.normalise[block.grid(rows, channels, images.device)](
+        values, result, stats, weight, bias, rows, alpha, C=channels, ACT=kind, **block.options
+    )
     return result, pooled, places, stats
 
 
@@ -124,16 +136,18 @@ def _backward(gradient, values, places, stats, weight, bias, kind, alpha, pool, 
     rows = n * size[0] * size[1]
     squares = n * ((height + 1) // 2) * ((width + 1) // 2) if pool else rows
     out = _empty(values, height, width)
-    block = {"ROWS": _ROWS, "CHANNELS": _CHANNELS, "num_warps": _WARPS}
-    grid = grid_of(rows, _ROWS, channels, _CHANNELS, values.device)
+    sums = values.new_empty((2, channels), dtype=torch.float32)
+    block = BLOCKS["gradient_sums"]
+    grid = block.grid(rows, channels, values.device)
     parts = values.new_empty((2, grid[0], channels), dtype=torch.float32)
     kernels.gradient_sums[grid](
-        gradient, values, stats, weight, bias, parts, rows, alpha, C=channels, ACT=kind, **block
+        gradient, values, stats, weight, bias, parts, rows, alpha, C=channels, ACT=kind, **block.options
     )
-    sums = parts.sum(1)
-    kernels.gradients[grid](
+    kernels.add_parts[(triton.cdiv(channels, 16), 2)](parts, sums, grid[0], C=channels, PARTS=_PARTS, CHANNELS=16)
+    block = BLOCKS["gradients, pooled" if pool else "gradients"]
+    kernels.gradients[block.grid(squares, channels, values.device)](
         gradient, values, places, stats, weight, bias, sums, out, rows, squares, height, width, *size, alpha,
-        C=channels, ACT=kind, POOL=pool, **block,
+        C=channels, ACT=kind, POOL=pool, **block.options,
     )  # fmt: skip
     return out, sums
 

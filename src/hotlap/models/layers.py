@@ -144,18 +144,28 @@ def convolve_and_activate(
         conv: the convolution.
         norm: the normalisation.
         act: the activation.
-        images: (N, C, H, W).
+        images: (N, C, H, W); for the kernels, C may be more than ``conv`` takes.
         pool: the pooling.
     """
     if norm.training and getattr(norm, "fused", False):
         from hotlap.fused import norms
 
-        convolved: Tensor = conv(images)
+        convolved: Tensor = _convolve_wide(conv, images)
         squares = isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
         if (pool is None or squares) and norms.handles(convolved, norm, act):
             return norms.normalise(convolved, cast(nn.BatchNorm2d, norm), act, pool=squares)
         return cast(Tensor, act(norm(convolved if pool is None else max_pool(pool, convolved))))
     return cast(Tensor, act(norm(conv(images) if pool is None else convolve_and_pool(conv, pool, images))))
+
+
+def _convolve_wide(conv: nn.Module, images: Tensor) -> Tensor:
+    """Convolve images that may have channels of zeros beyond those that the filters have."""
+    beyond = images.shape[1] - conv.in_channels if isinstance(conv, nn.Conv2d) and conv.groups == 1 else 0
+    if beyond <= 0:
+        return cast(Tensor, conv(images))
+    assert isinstance(conv, nn.Conv2d)
+    weight = functional.pad(conv.weight, (0, 0, 0, 0, 0, beyond))
+    return functional.conv2d(images, weight, conv.bias, conv.stride, conv.padding, conv.dilation)
 
 
 class PartialDiracConv3x3(Conv3x3):

@@ -24,7 +24,7 @@ from hotlap.models.layers import (
 )
 from hotlap.models.layers import activation as build_activation
 from hotlap.models.norms import GhostBatchNorm2d
-from hotlap.models.whitening import PatchWhitening, whiten_and_activate
+from hotlap.models.whitening import whiten_and_activate
 from hotlap.models.whitening import whitening as build_whitening
 from hotlap.recipe import Component
 from hotlap.registry import Card
@@ -75,7 +75,7 @@ class SpeedNet(nn.Module):
     """Whitening, activation, groups, global max-pool, head."""
 
     def __init__(
-        self, whiten: PatchWhitening, act: nn.Module, groups: Sequence[nn.Module], pool: nn.Module, head: nn.Module
+        self, whiten: nn.Module, act: nn.Module, groups: Sequence[nn.Module], pool: nn.Module, head: nn.Module
     ) -> None:
         super().__init__()
         self.whiten, self.act = whiten, act

@@ -18,6 +18,9 @@ WhiteningBias: TypeAlias = Literal["none", "zero", "default"]
 _AT_ONCE = 1000
 """Images whose patches are unfolded at once: below 100 MB for 2×2 patches of 32×32 pixels in three channels."""
 
+_SUITABLE = 32
+"""Convolutions for tensor cores take channels by this number; with 24, they take more than twice as long as with 32."""
+
 
 def patch_covariance(images: Tensor, kernel: int, *, centred: bool) -> Tensor:
     """Return the covariance of all square patches.
@@ -153,6 +156,10 @@ class PatchWhitening(nn.Module):
             )
         )
 
+    def is_trained(self) -> bool:
+        """Tell whether there is a bias that asks for its gradient."""
+        return self.bias is not None and self.bias.requires_grad
+
     def _set(self, filters: Tensor) -> None:
         self.weight.copy_(torch.cat((filters, -filters)) if self._negated else filters)
 
@@ -161,13 +168,18 @@ class PatchWhitening(nn.Module):
         return functional.conv2d(images, self.weight, self.bias, padding=self.padding)
 
 
-def whiten_and_activate(whiten: PatchWhitening, act: nn.Module, images: Tensor) -> Tensor:
-    """Map (N, channels, H, W) to (N, channels out, H', W'), activated."""
-    if whiten.fused and not (whiten.bias is not None and whiten.bias.requires_grad):
+def whiten_and_activate(whiten: nn.Module, act: nn.Module, images: Tensor) -> Tensor:
+    """Map (N, channels, H, W) to (N, channels out, H', W'), activated.
+
+    The kernels of ``hotlap.fused`` do it where ``whiten`` allows it by its attribute ``fused`` and they can; in
+    training they add channels of zeros for the convolution that follows.
+    """
+    if isinstance(whiten, PatchWhitening) and whiten.fused and not whiten.is_trained():
         from hotlap.fused import patches
 
         if patches.handles(images, whiten.weight, whiten.padding, act):
-            return patches.convolve(images, whiten.weight, whiten.bias, act)
+            wide = -(-whiten.channels_out // _SUITABLE) * _SUITABLE if whiten.training else whiten.channels_out
+            return patches.convolve(images, whiten.weight, whiten.bias, act, wide)
     result: Tensor = act(whiten(images))
     return result
 

@@ -68,21 +68,6 @@ class StepMomentumSGD(torch.optim.Optimizer):
             torch._foreach_add_(params, moves)
 
 
-def add_scaled(params: list[Tensor], directions: list[Tensor], lr: float | Tensor) -> None:
-    """Subtract ``lr`` times the directions from parameters, in place; a rate on the device is never waited for.
-
-    Args:
-        params: changed.
-        directions: of the same shapes; scaled in place where the rate is a tensor.
-        lr: a number, or () on the device of the parameters.
-    """
-    if isinstance(lr, Tensor):
-        torch._foreach_mul_(directions, -lr)
-        torch._foreach_add_(params, directions)
-    else:
-        torch._foreach_add_(params, directions, alpha=-lr)
-
-
 def momentum_of(
     optimizer: torch.optim.Optimizer, group: dict[str, Any]
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

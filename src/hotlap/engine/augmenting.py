@@ -1,0 +1,94 @@
+"""The augmentations and the mixing of a run, as the feed applies them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hotlap.engine.seeding import generator
+from hotlap.errors import InputError
+from hotlap.recipe import Recipe
+from hotlap.techniques import AUGMENTATIONS, MIXINGS
+from hotlap.techniques.base import Augmentation, Mixing, Moment
+
+
+class Augment:
+    """The augmentations and the mixing of one seed, with their generator.
+
+    Args:
+        recipe: whose they are. With ``engine.fused``, images are chosen, mirrored and shifted at once on a CUDA GPU
+            with Triton.
+        rng: what they draw from.
+    """
+
+    def __init__(self, recipe: Recipe, rng: torch.Generator) -> None:
+        self.rng = rng
+        self.augmentations: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
+        self.mixing: Mixing | None = MIXINGS.build(recipe.mixing) if recipe.mixing is not None else None
+        self._fused = recipe.engine.fused and rng.device.type == "cuda" and find_spec("triton") is not None
+
+    def __call__(self, images: Tensor, chosen: slice | Tensor, moment: Moment) -> Tensor:
+        """Return chosen images of the training set, augmented.
+
+        Args:
+            images: the training set, (N, C, H, W).
+            chosen: which, all in one stretch or one by one.
+            moment: the same images, and when.
+        """
+        done = 0
+        if self._fused:
+            from hotlap.fused import moves
+
+            done = moves.leading(self.augmentations) if moves.handles(images) else 0
+        if done:
+            size = (images.shape[2], images.shape[3])
+            made = moves.gather(images, moment.index, moves.draw(self.augmentations[:done], size, self.rng, moment))
+        else:
+            made = _copied(images, chosen)
+        for augment in self.augmentations[done:]:
+            made = augment(made, self.rng, moment)
+        return made
+
+    def mix(self, images: Tensor, labels: Tensor, classes: int, moment: Moment) -> tuple[Tensor, Tensor]:
+        """Return a batch, its images and targets mixed where the recipe asks for it."""
+        if self.mixing is None:
+            return images, labels
+        return self.mixing(images, functional.one_hot(labels, classes).to(images.dtype), self.rng, moment)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on with the next epoch after an interruption."""
+        kept = [getattr(augment, "kept", None) for augment in self.augmentations]
+        return {"rng": self.rng.get_state(), "kept": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.rng.set_state(state["rng"])
+        for augment, kept in zip(self.augmentations, state["kept"], strict=True):
+            if hasattr(augment, "kept"):
+                augment.kept = kept
+
+
+def _copied(images: Tensor, which: slice | Tensor) -> Tensor:
+    """A slice, or a copy of some images; in contiguous memory whole images are copied, a third of the time on a CPU."""
+    if isinstance(which, slice) or not images.is_contiguous():
+        return images[which]
+    return images.index_select(0, which)
+
+
+def check_augmentations(recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
+    """Try the augmentations on two blank images, so that what does not suit their size is found before training.
+
+    Raises:
+        InputError: an augmentation or the mixing cannot do with the images.
+    """
+    trial = Augment(recipe, generator(0))
+    moment = Moment(epoch=0, epochs=recipe.epochs, index=torch.arange(2), count=2)
+    try:
+        made = trial(torch.zeros(2, *shape), slice(0, 2), moment)
+        trial.mix(made, torch.zeros(2, dtype=torch.int64), classes, moment)
+    except ValueError as error:
+        raise InputError(f"{recipe.name} cannot augment images of {shape[1]}×{shape[2]} pixels: {error}") from None
