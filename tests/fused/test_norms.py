@@ -80,6 +80,22 @@ def test_half_precision_rounds_once(dtype: torch.dtype, pool: bool) -> None:
     check(pairs[2:], 1e-5)
 
 
+@pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
+def test_adds_before_the_activation(act: nn.Module) -> None:
+    norm, images, added = norm_of(5), images_of(3, 5, 4, 6), images_of(3, 5, 6, 4).detach().mT.requires_grad_()
+    norm64 = copy.deepcopy(norm).double()
+    exact, added64 = (t.detach().double().requires_grad_() for t in (images, added))
+    found = norms.normalise(images, norm, act, pool=False, added=added)
+    expected = act(norm64(exact) + added64)
+    gradient = torch.linspace(-1, 2, found.numel(), device=DEVICE).sin().view(found.shape)
+    found.backward(gradient)
+    expected.backward(gradient.double())
+    check(
+        [(found, expected), (images.grad, exact.grad), (added.grad, added64.grad), (norm.bias.grad, norm64.bias.grad),
+         (norm.weight.grad, norm64.weight.grad), (norm.running_mean, norm64.running_mean)], 1e-5,
+    )  # fmt: skip
+
+
 def test_a_mean_far_from_zero_costs_no_digits() -> None:
     norm = norm_of(4)
     images = (images_of(4, 4, 6, 6).detach() + 3000).requires_grad_()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hotlap.engine.devices import fuses
 from hotlap.engine.seeding import generator
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
@@ -29,7 +29,7 @@ class Augment:
         self.rng = rng
         self.augmentations: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
         self.mixing: Mixing | None = MIXINGS.build(recipe.mixing) if recipe.mixing is not None else None
-        self._fused = recipe.engine.fused and rng.device.type == "cuda" and find_spec("triton") is not None
+        self._fused = fuses(recipe, rng.device)
 
     def __call__(self, images: Tensor, chosen: slice | Tensor, moment: Moment) -> Tensor:
         """Return chosen images of the training set, augmented.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 
 from hotlap.errors import InputError
+from hotlap.recipe import Recipe
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -48,6 +50,11 @@ def choose_gpus(text: str) -> tuple[str, ...]:
     if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
         raise InputError(f"{text!r} is no choice of GPUs", "--gpus all, or --gpus 0,1")
     return tuple(str(choose_device(f"cuda:{int(number)}")) for number in numbers)
+
+
+def fuses(recipe: Recipe, device: torch.device) -> bool:
+    """Tell whether a recipe is to use ``hotlap.fused`` on a device: a CUDA GPU, with Triton."""
+    return recipe.engine.fused and device.type == "cuda" and find_spec("triton") is not None
 
 
 def synchroniser(device: torch.device) -> Callable[[], None]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
 from hotlap.datasets import ImageData
+from hotlap.engine.devices import fuses
 from hotlap.engine.feed import MEMORY_FORMATS
 from hotlap.engine.precision import Precision
 from hotlap.errors import InputError
@@ -87,7 +87,7 @@ def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Call
     """
     if recipe.engine.compile and recipe.engine.winograd:
         raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
-    if recipe.engine.fused and all(parameter.is_cuda for parameter in network.parameters()) and find_spec("triton"):
+    if fuses(recipe, next(network.parameters()).device):
         for module in network.modules():
             if hasattr(module, "fused"):
                 setattr(module, "fused", True)  # noqa: B010 - a plain attribute, which nn.Module's types do not know

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from hotlap.engine.augmenting import Augment
 from hotlap.engine.precision import context
 from hotlap.engine.program import Program
+from hotlap.engine.seeding import generator
 from hotlap.engine.steps import Steps, dummy_batch
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 from hotlap.techniques import VIEWS
+from hotlap.techniques.base import Moment
 from hotlap.techniques.views import Views
 
 
@@ -33,6 +37,8 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
         InputError: the recipe asks for compilation, which fails here.
     """
     with _explaining_compilation(recipe):
+        if device.type == "cuda":
+            _augment(program, recipe, counts[0], device)
         steps.warm_up(counts[0])
         batch = min(recipe.evaluation.batch_size, counts[1])
         how = recipe.evaluation.augmentation
@@ -48,6 +54,17 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
                     images, _ = dummy_batch(recipe, program, size, None, device, seeds=1)
                     program.answer(images)
             program.network.train()
+
+
+def _augment(program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
+    """Augment random images as in the first and in the last epoch, so that kernels are compiled and loaded."""
+    images, _ = dummy_batch(recipe, program, min(recipe.batch_size, count), None, device, seeds=1)
+    labels = torch.zeros(len(images), dtype=torch.int64, device=device)
+    augment = Augment(recipe, generator(0, device))
+    for epoch in {0, math.ceil(recipe.epochs) - 1}:
+        moment = Moment(epoch, recipe.epochs, torch.arange(len(images), device=device), len(images))
+        made = augment(images, slice(0, len(images)), moment)
+        augment.mix(made, labels, program.classes, moment)
 
 
 @contextmanager

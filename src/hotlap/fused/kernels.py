@@ -138,10 +138,11 @@ def add_parts(parts, out, programs, C: tl.constexpr, PARTS: tl.constexpr, CHANNE
 
 @triton.jit
 def normalise(
-    y, z, stats, weight, bias, rows, alpha,
-    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
+    y, added, z, stats, weight, bias, rows, alpha,
+    C: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Normalise ``y`` (rows, C), scale, shift and activate it: ``z``."""
+    """Normalise ``y`` (rows, C), scale, shift, add ``added`` where asked to, and activate it: ``z``."""
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     inside = channels < C
     scale = tl.load(stats + 2 * C + channels, inside, 0.0) * tl.load(weight + channels, inside, 0.0)
@@ -151,13 +152,16 @@ def normalise(
         mask = (row < rows)[:, None] & inside[None, :]
         at = row[:, None] * C + channels[None, :]
         u = tl.load(y + at, mask, 0.0).to(tl.float32) * scale[None, :] + shift[None, :]
+        if ADD:
+            u += tl.load(added + at, mask, 0.0).to(tl.float32)
         tl.store(z + at, _act(u, alpha, ACT).to(z.dtype.element_ty), mask)
 
 
 @triton.jit
 def gradient_sums(
-    gradient, y, stats, weight, bias, parts, rows, alpha,
-    C: tl.constexpr, ACT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
+    gradient, y, added, stats, weight, bias, parts, rows, alpha,
+    C: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """Sum the gradients of bias and weight: ``parts`` (2, programs, C)."""
     channels = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -172,7 +176,10 @@ def gradient_sums(
         mask = (row < rows)[:, None] & inside[None, :]
         at = row[:, None] * C + channels[None, :]
         normal = (tl.load(y + at, mask, 0.0).to(tl.float32) - mean) * spread
-        inner = tl.load(gradient + at, mask, 0.0).to(tl.float32) * _slope(normal * scale + shift, alpha, ACT)
+        u = normal * scale + shift
+        if ADD:
+            u += tl.load(added + at, mask, 0.0).to(tl.float32)
+        inner = tl.load(gradient + at, mask, 0.0).to(tl.float32) * _slope(u, alpha, ACT)
         to_bias += inner
         to_weight += inner * normal
     at = parts + tl.program_id(0) * C + channels
@@ -182,11 +189,13 @@ def gradient_sums(
 
 @triton.jit
 def gradients(
-    gradient, y, places, stats, weight, bias, sums, out, rows, squares, height_in, width_in, height, width, alpha,
-    C: tl.constexpr, ACT: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
-    STAGES: tl.constexpr,
+    gradient, y, added, places, stats, weight, bias, sums, out, to_added, rows, squares, height_in, width_in, height,
+    width, alpha, C: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """The gradient of what was normalised, or of what was pooled before: ``out``, like ``x`` of ``statistics``.
+
+    Where something was added, ``to_added`` gets its gradient; not together with pooling.
 
     ``sums`` (2, C) are those of ``gradient_sums``, ``rows`` the number of what was normalised, and ``squares`` that of
     2×2 pixels of ``x``, those that reach beyond it included; as many as ``rows`` without pooling.
@@ -213,7 +222,12 @@ def gradients(
             pooled = mask
             at = row[:, None] * C + channels[None, :]
         normal = (tl.load(y + at, pooled, 0.0).to(tl.float32) - mean) * spread
-        inner = tl.load(gradient + at, pooled, 0.0).to(tl.float32) * _slope(normal * scale + shift, alpha, ACT)
+        u = normal * scale + shift
+        if ADD:
+            u += tl.load(added + at, pooled, 0.0).to(tl.float32)
+        inner = tl.load(gradient + at, pooled, 0.0).to(tl.float32) * _slope(u, alpha, ACT)
+        if ADD:
+            tl.store(to_added + at, inner.to(out.dtype.element_ty), pooled)
         value = (scale * spread * (inner - of_bias - normal * of_weight)).to(out.dtype.element_ty)
         if POOL:
             # No corner of a square that was left out: 4.

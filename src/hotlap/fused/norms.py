@@ -42,8 +42,10 @@ def handles(images: Tensor, norm: nn.Module, activation: nn.Module) -> bool:
     )
 
 
-def normalise(images: Tensor, norm: nn.BatchNorm2d, activation: nn.Module, *, pool: bool) -> Tensor:
-    """Pool, normalise by the batch and activate, as ``activation(norm(pool(images)))`` does in training.
+def normalise(
+    images: Tensor, norm: nn.BatchNorm2d, activation: nn.Module, *, pool: bool, added: Tensor | None = None
+) -> Tensor:
+    """Pool, normalise by the batch, add and activate: ``activation(norm(pool(images)) + added)``, as in training.
 
     What lies between is not rounded to the images' type. The running statistics of ``norm`` are moved.
 
@@ -52,15 +54,17 @@ def normalise(images: Tensor, norm: nn.BatchNorm2d, activation: nn.Module, *, po
         norm: with float32 weight (a parameter or a buffer), bias and statistics.
         activation: one that ``launch.suits`` knows.
         pool: take the greatest of each 2×2 pixels first; a last odd row or column is left out.
+        added: like ``images``, added before the activation; not together with ``pool``.
 
     Returns:
         (N, C, H, W) or (N, C, H // 2, W // 2), of the type and in the memory format of ``images``; differentiable.
     """
+    assert added is None or not pool
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     kind = KINDS[type(activation)]
     alpha = alpha_of(activation)
     result: Tensor
-    result, _, _, stats = _forward(images, norm.weight, norm.bias, norm.eps, kind, alpha, pool)
+    result, _, _, stats = _forward(images, added, norm.weight, norm.bias, norm.eps, kind, alpha, pool)
     with torch.no_grad():
         count = result.numel() // result.shape[1]
         norm.running_mean.lerp_(stats[0], norm.momentum)
@@ -85,11 +89,12 @@ def _pooled_size(images: Tensor, pool: bool) -> tuple[int, int]:
 @torch.library.custom_op(
     "hotlap::normalise",
     mutates_args=(),
-    schema="(Tensor images, Tensor weight, Tensor bias, float eps, int kind, float alpha, bool pool)"
+    schema="(Tensor images, Tensor? added, Tensor weight, Tensor bias, float eps, int kind, float alpha, bool pool)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
 )
-def _forward(images, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-untyped-def]
+def _forward(images, added, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-untyped-def]
     images = _last(images)
+    added = added if added is None else _last(added)
     channels = images.shape[1]
     height, width = _pooled_size(images, pool)
     result = _empty(images, height, width)
@@ -110,13 +115,14 @@ def _forward(images, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-u
     )
     block = BLOCKS["normalise"]
     kernels.normalise[block.grid(rows, channels, images.device)](
-        values, result, stats, weight, bias, rows, alpha, C=channels, ACT=kind, **block.options
-    )
+        values, values if added is None else added, result, stats, weight, bias, rows, alpha,
+        C=channels, ACT=kind, ADD=added is not None, **block.options,
+    )  # fmt: skip
     return result, pooled, places, stats
 
 
 @_forward.register_fake
-def _(images, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-untyped-def]
+def _(images, added, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-untyped-def]
     height, width = _pooled_size(images, pool)
     result = _empty(images, height, width)
     pooled = _empty(images, height, width) if pool else images.new_empty(0)
@@ -127,50 +133,54 @@ def _(images, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-untyped-
 @torch.library.custom_op(
     "hotlap::normalise_backward",
     mutates_args=(),
-    schema="(Tensor gradient, Tensor values, Tensor places, Tensor stats, Tensor weight, Tensor bias, int kind,"
-    " float alpha, bool pool, int height, int width) -> (Tensor, Tensor)",
+    schema="(Tensor gradient, Tensor values, Tensor? added, Tensor places, Tensor stats, Tensor weight, Tensor bias,"
+    " int kind, float alpha, bool pool, int height, int width) -> (Tensor, Tensor, Tensor)",
 )
-def _backward(gradient, values, places, stats, weight, bias, kind, alpha, pool, height, width):  # type: ignore[no-untyped-def]
+def _backward(gradient, values, added, places, stats, weight, bias, kind, alpha, pool, height, width):  # type: ignore[no-untyped-def]
     gradient = _last(gradient)
+    add = added is not None
+    also = _last(added) if add else values
     n, channels, *size = values.shape
     rows = n * size[0] * size[1]
     squares = n * ((height + 1) // 2) * ((width + 1) // 2) if pool else rows
     out = _empty(values, height, width)
+    to_added = _empty(values, height, width) if add else values.new_empty(0)
     sums = values.new_empty((2, channels), dtype=torch.float32)
     block = BLOCKS["gradient_sums"]
     grid = block.grid(rows, channels, values.device)
     parts = values.new_empty((2, grid[0], channels), dtype=torch.float32)
     kernels.gradient_sums[grid](
-        gradient, values, stats, weight, bias, parts, rows, alpha, C=channels, ACT=kind, **block.options
+        gradient, values, also, stats, weight, bias, parts, rows, alpha, C=channels, ACT=kind, ADD=add, **block.options
     )
     kernels.add_parts[(triton.cdiv(channels, 16), 2)](parts, sums, grid[0], C=channels, PARTS=_PARTS, CHANNELS=16)
     block = BLOCKS["gradients, pooled" if pool else "gradients"]
     kernels.gradients[block.grid(squares, channels, values.device)](
-        gradient, values, places, stats, weight, bias, sums, out, rows, squares, height, width, *size, alpha,
-        C=channels, ACT=kind, POOL=pool, **block.options,
+        gradient, values, also, places, stats, weight, bias, sums, out, to_added, rows, squares, height, width, *size,
+        alpha, C=channels, ACT=kind, ADD=add, POOL=pool, **block.options,
     )  # fmt: skip
-    return out, sums
+    return out, to_added, sums
 
 
 @_backward.register_fake
-def _(gradient, values, places, stats, weight, bias, kind, alpha, pool, height, width):  # type: ignore[no-untyped-def]
-    return _empty(values, height, width), values.new_empty((2, values.shape[1]), dtype=torch.float32)
+def _(gradient, values, added, places, stats, weight, bias, kind, alpha, pool, height, width):  # type: ignore[no-untyped-def]
+    to_added = values.new_empty(0) if added is None else _empty(values, height, width)
+    return _empty(values, height, width), to_added, values.new_empty((2, values.shape[1]), dtype=torch.float32)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    images, weight, bias, _, kind, alpha, pool = inputs
+    images, added, weight, bias, _, kind, alpha, pool = inputs
     _, pooled, places, stats = output
-    ctx.save_for_backward(pooled if pool else images, places, stats, weight, bias)
+    ctx.save_for_backward(pooled if pool else images, added, places, stats, weight, bias)
     ctx.options = kind, alpha, pool, images.shape[2], images.shape[3]
     ctx.mark_non_differentiable(pooled, places, stats)
 
 
 def _differentiate(ctx: Any, gradient: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    values, places, stats, weight, bias = ctx.saved_tensors
-    out, sums = _backward(gradient, values, places, stats, weight, bias, *ctx.options)
-    to_weight = sums[1] if ctx.needs_input_grad[1] else None
-    to_bias = sums[0] if ctx.needs_input_grad[2] else None
-    return out, to_weight, to_bias, None, None, None, None
+    values, added, places, stats, weight, bias = ctx.saved_tensors
+    out, to_added, sums = _backward(gradient, values, added, places, stats, weight, bias, *ctx.options)
+    to_weight = sums[1] if ctx.needs_input_grad[2] else None
+    to_bias = sums[0] if ctx.needs_input_grad[3] else None
+    return out, None if added is None else to_added, to_weight, to_bias, None, None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_keep)

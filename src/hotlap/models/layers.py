@@ -133,9 +133,15 @@ def max_pool(pool: nn.Module, images: Tensor) -> Tensor:
 
 
 def convolve_and_activate(
-    conv: nn.Module, norm: nn.Module, act: nn.Module, images: Tensor, pool: nn.Module | None = None
+    conv: nn.Module,
+    norm: nn.Module,
+    act: nn.Module,
+    images: Tensor,
+    *,
+    pool: nn.Module | None = None,
+    added: Tensor | None = None,
 ) -> Tensor:
-    """Convolve, pool where asked to, normalise, activate.
+    """Convolve, pool where asked to, normalise, add where asked to, activate.
 
     In training, all but the convolution are done by the kernels of ``hotlap.fused`` where ``norm`` allows it by its
     attribute ``fused`` and they can.
@@ -146,6 +152,7 @@ def convolve_and_activate(
         act: the activation.
         images: (N, C, H, W); for the kernels, C may be more than ``conv`` takes.
         pool: the pooling.
+        added: like the result; not together with ``pool``.
     """
     if norm.training and getattr(norm, "fused", False):
         from hotlap.fused import norms
@@ -153,9 +160,11 @@ def convolve_and_activate(
         convolved: Tensor = _convolve_wide(conv, images)
         squares = isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
         if (pool is None or squares) and norms.handles(convolved, norm, act):
-            return norms.normalise(convolved, cast(nn.BatchNorm2d, norm), act, pool=squares)
-        return cast(Tensor, act(norm(convolved if pool is None else max_pool(pool, convolved))))
-    return cast(Tensor, act(norm(conv(images) if pool is None else convolve_and_pool(conv, pool, images))))
+            return norms.normalise(convolved, cast(nn.BatchNorm2d, norm), act, pool=squares, added=added)
+        normal = norm(convolved if pool is None else max_pool(pool, convolved))
+    else:
+        normal = norm(conv(images) if pool is None else convolve_and_pool(conv, pool, images))
+    return cast(Tensor, act(normal if added is None else normal + added))
 
 
 def _convolve_wide(conv: nn.Module, images: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -62,12 +62,11 @@ class ConvGroup(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H // 2, W // 2)."""
-        x = convolve_and_activate(self.convs[0], self.norms[0], self.act, images, self.pool)
+        x = convolve_and_activate(self.convs[0], self.norms[0], self.act, images, pool=self.pool)
         start, last = x, len(self.convs) - 1
         for i in range(1, last + 1):
-            if self.residual and i == last:
-                return cast(Tensor, self.act(self.norms[i](self.convs[i](x)) + start))
-            x = convolve_and_activate(self.convs[i], self.norms[i], self.act, x)
+            added = start if self.residual and i == last else None
+            x = convolve_and_activate(self.convs[i], self.norms[i], self.act, x, added=added)
         return x
 
 
