@@ -37,8 +37,7 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
         InputError: the recipe asks for compilation, which fails here.
     """
     with _explaining_compilation(recipe):
-        if device.type == "cuda":
-            _augment(program, recipe, counts[0], device)
+        _augment(program, recipe, counts[0], device)
         steps.warm_up(counts[0])
         batch = min(recipe.evaluation.batch_size, counts[1])
         how = recipe.evaluation.augmentation
