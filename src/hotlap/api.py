@@ -53,7 +53,7 @@ def train(
     """
     from hotlap.errors import DivergenceError
 
-    resolved = _resolve(recipe, changes, data)
+    resolved = _resolve(recipe, changes, data, device)
     with _opened(store) as opened:
         run_ = Session(device=device, threads=threads, backend=backend, store=opened).run(resolved, seed)
     _log(run_, trackers)
@@ -102,7 +102,7 @@ def run(
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not chosen:
         raise InputError("no seeds to run", "for example seeds=10")
-    resolved = resolve_recipe(recipe, changes=changes, data=data)
+    resolved = resolve_recipe(recipe, changes=changes, data=data, device="cuda" if gpus else device)
     where_to = choose_executor(kind=None, jobs=jobs, address=None, threads=threads, device=device, gpus=gpus)
     with _opened(store) as opened:
         session = Session(
@@ -157,8 +157,8 @@ def compare(
     from hotlap.bench.compare_run import CompareRun
 
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    baseline = resolve_recipe(a, data=data)
-    candidate = resolve_recipe(a if b is None else b, changes=changes, data=data)
+    baseline = resolve_recipe(a, data=data, device=device)
+    candidate = resolve_recipe(a if b is None else b, changes=changes, data=data, device=device)
     if baseline.digest == candidate.digest:
         raise InputError(f"both are the recipe {baseline.name}", 'give another, or changes={"optimizer.lr": 0.02}')
     if not chosen:
@@ -185,14 +185,16 @@ def _log(run_: Run, trackers: Sequence[Tracker]) -> None:
         warnings.warn(problem, RuntimeWarning, stacklevel=3)
 
 
-def _resolve(recipe: str | Path | Recipe | None, changes: Mapping[str, Any] | None, data: str | Path | None) -> Recipe:
+def _resolve(
+    recipe: str | Path | Recipe | None, changes: Mapping[str, Any] | None, data: str | Path | None, device: str
+) -> Recipe:
     if recipe is not None:
-        return resolve_recipe(recipe, changes=changes, data=data)
+        return resolve_recipe(recipe, changes=changes, data=data, device=device)
     if data is None:
         raise InputError("nothing to train", 'give a recipe, or your own images: data="FOLDER"')
     from hotlap.bench.own_images import choose
 
-    return choose(data, changes=changes).recipe
+    return choose(data, changes=changes, device=device).recipe
 
 
 @contextmanager

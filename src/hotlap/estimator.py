@@ -159,7 +159,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the recipe with what so many images without a test set ask for."""
         from hotlap.bench.session import resolve_recipe
 
-        recipe = resolve_recipe(self.recipe, changes=self.changes)
+        recipe = resolve_recipe(self.recipe, changes=self.changes, device=self.device)
         # Dropping the last partial batch would drop them all.
         drop_last = recipe.feed.drop_last and count >= recipe.batch_size
         steps = count // recipe.batch_size if drop_last else -(-count // recipe.batch_size)

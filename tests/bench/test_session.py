@@ -138,6 +138,20 @@ def test_recipes_are_found_by_name_file_and_object(tmp_path: Path) -> None:
         resolve_recipe(path)
 
 
+def test_a_data_sets_name_stands_for_another_recipe_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_recipe("cifar10", device="auto").name == "cifar10/record-cpu"
+    with pytest.raises(InputError, match="no CUDA GPU"):
+        resolve_recipe("mnist", device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for device in ("auto", "cuda", "cuda:0"):
+        assert resolve_recipe("mnist", device=device).name == "mnist/record-gpu"
+        assert resolve_recipe("cifar10", device=device).name == "cifar10/record"
+    assert resolve_recipe("mnist", device="cpu").name == "mnist/record"
+    assert resolve_recipe("fashion-mnist", device="auto").name == "fashion-mnist/record"
+    assert resolve_recipe("mnist/record", device="auto").name == "mnist/record"
+
+
 def test_other_data_brings_its_own_normalisation(tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     x = np.random.default_rng(0).integers(0, 256, (80, 28, 28), np.uint8)

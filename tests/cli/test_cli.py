@@ -195,6 +195,7 @@ def test_show_diff(hotlap) -> None:  # type: ignore[no-untyped-def]
 
 def test_list(hotlap) -> None:  # type: ignore[no-untyped-def]
     assert "mnist/record (= mnist)" in hotlap("list").out
+    assert "mnist/record-gpu (= mnist on a GPU)" in hotlap("list").out
     ladders = hotlap("list", "--json").json
     assert len(next(lad for lad in ladders if lad["ladder"] == "mnist")["recipes"]) == 9
     [own] = [lad for lad in ladders if lad["ladder"] is None]

@@ -51,7 +51,13 @@ class Choice:
         return (*self.inspection.lines(), *self.remarks)
 
 
-def choose(data: str | Path, *, changes: Mapping[str, Any] | None = None, progress: Progress | None = None) -> Choice:
+def choose(
+    data: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Choice:
     """Choose a recipe for a data set and adapt it.
 
     Grey images of up to 32 pixels a side take the recipe for MNIST, all others that for CIFAR-10. Where there are fewer
@@ -61,10 +67,11 @@ def choose(data: str | Path, *, changes: Mapping[str, Any] | None = None, progre
     Args:
         data: a known name, a folder of images, a saved Hugging Face set, or an ``.npz`` file.
         changes: dotted path → value, as ``Recipe.with_changes`` takes them; what they set is left as they say.
+        device: where it is to be trained; a known data set may have another recipe for a GPU.
         progress: told about reading.
 
     Raises:
-        InputError: there is no such data set, or no recipe takes images so small.
+        InputError: there is no such data set or device, or no recipe takes images so small.
         DataError: the images cannot be read.
     """
     changes = dict(changes or {})
@@ -75,7 +82,7 @@ def choose(data: str | Path, *, changes: Mapping[str, Any] | None = None, progre
         component = _sized(component, of_data, progress)
         inspection = datasets.inspect(component.name, progress=progress, **component.options)
     known, why = _recipe_for(component.name, inspection)
-    base = get_recipe(known)
+    base = resolve_recipe(known, device=device)
     adapted: dict[str, Any] = {}
     remarks = [
         f"recipe: {base.name}, {why}; another: hotlap train RECIPE --data {data}{_written(component, data, inspection)}"

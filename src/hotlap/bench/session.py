@@ -20,6 +20,7 @@ from hotlap.engine.loop import Observer, train_seeds
 from hotlap.engine.network import image_shape
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
+from hotlap.ladders import ON_GPU
 from hotlap.recipe import Component, Recipe
 from hotlap.result import TIMING_RULES, Backend, Run
 from hotlap.store import Store
@@ -231,7 +232,11 @@ class Session:
 
 
 def resolve_recipe(
-    recipe: str | Path | Recipe, *, changes: Mapping[str, Any] | None = None, data: str | Path | None = None
+    recipe: str | Path | Recipe,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
+    device: str = "cpu",
 ) -> Recipe:
     """Find or read a recipe and apply changes.
 
@@ -239,9 +244,11 @@ def resolve_recipe(
         recipe: a recipe, its name, a data set's name, or the path of a JSON file.
         changes: dotted path → value, as ``Recipe.with_changes`` takes them.
         data: another data set: a known name, a folder of images or an ``.npz`` file.
+        device: where it is to be trained, as ``Session`` takes it: a data set's name stands for another recipe on a
+            CUDA GPU.
 
     Raises:
-        InputError: no such recipe, an unreadable file, or a change that cannot be made.
+        InputError: no such recipe, an unreadable file, a change that cannot be made, or a device that is not there.
     """
     if isinstance(recipe, Recipe):
         resolved = recipe
@@ -251,7 +258,8 @@ def resolve_recipe(
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the recipe {recipe}: {error}") from None
     else:
-        resolved = get_recipe(str(recipe))
+        name = str(recipe)
+        resolved = get_recipe(ON_GPU[name] if name in ON_GPU and choose_device(device).type == "cuda" else name)
     if data is not None:
         resolved = resolved.with_changes(
             # Another data set has another mean and spread: they are taken from its training images.

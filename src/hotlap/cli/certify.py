@@ -62,7 +62,7 @@ def certify(
     from hotlap.stats.summary import summarise
     from hotlap.store import Store
 
-    resolved = resolve_recipe(recipe, changes=options.changes(set_))
+    resolved = resolve_recipe(recipe, changes=options.changes(set_), device="cuda" if gpus else device)
     goal = target if target is not None else resolved.target
     if goal is None:
         raise InputError(f"{resolved.name} has no target", "say which accuracy to certify: --target 0.99")

@@ -54,10 +54,10 @@ def compare(
     from hotlap.cli.progress import RunProgress
     from hotlap.store import Store
 
-    baseline = resolve_recipe(a)
+    baseline = resolve_recipe(a, device=device)
     if b is None and not set_:
         raise InputError("nothing to compare with", "name a second recipe, or change the first with --set")
-    other = resolve_recipe(b if b is not None else a, changes=options.changes(set_))
+    other = resolve_recipe(b if b is not None else a, changes=options.changes(set_), device=device)
     if baseline.digest == other.digest:
         raise InputError(f"{a} and {b or a} are one recipe (digest {baseline.digest[:12]})")
     if until is not None and not 0 < until < 1:

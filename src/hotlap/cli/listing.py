@@ -64,9 +64,10 @@ def list_(json: options.Json = False) -> None:
 
 
 def _default_of(name: str) -> list[str]:
-    from hotlap.ladders import DEFAULTS
+    from hotlap.ladders import DEFAULTS, ON_GPU
 
-    return [short for short, recipe in DEFAULTS.items() if recipe == name]
+    own = [short for short, recipe in DEFAULTS.items() if recipe == name]
+    return own + [f"{short} on a GPU" for short, recipe in ON_GPU.items() if recipe == name]
 
 
 def _own_json(recipe: Recipe) -> dict[str, Any]:

@@ -112,12 +112,12 @@ def _page(
 def _with(selection: Selection, names: tuple[str, str], store: Path | None) -> list[Any]:
     """The runs of a report, and the store's runs of recipes that are to be compared and are not among them."""
     from hotlap.errors import HotlapError
-    from hotlap.ladders import DEFAULTS
+    from hotlap.ladders import names_of
     from hotlap.report.html.selection import gather
 
     runs = {run.id: run for run in selection.runs}
     known = {run.recipe.name for run in selection.runs}
-    for name in (DEFAULTS.get(name, name) for name in names):
+    for name in (one for given in names for one in names_of(given)):
         if name not in known:
             with contextlib.suppress(HotlapError):  # it may be a digest; and the comparison names what it lacks
                 runs.update((run.id, run) for run in gather([name], store=store).runs)

@@ -33,10 +33,10 @@ def show(
     from hotlap.native.library import missing
     from hotlap.recipe import diff as diff_of
 
-    resolved = resolve_recipe(recipe, changes=options.changes(set_), data=data)
+    resolved = resolve_recipe(recipe, changes=options.changes(set_), data=data, device="auto")
     step = _rung_of(resolved)
     if diff is not None:
-        other = resolve_recipe(diff)
+        other = resolve_recipe(diff, device="auto")
         changes = diff_of(other, resolved)
         if json:
             print_json({"from": other.name, "to": resolved.name, "changes": [_change_json(c) for c in changes]})

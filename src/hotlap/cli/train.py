@@ -69,7 +69,7 @@ def train(
 
     changes = options.changes(set_, compile_=compile_, precision=precision)
     chosen = options.parse_seeds(seeds)
-    resolved, inspected = _resolve(recipe, data, changes, quiet=quiet)
+    resolved, inspected = _resolve(recipe, data, changes, "cuda" if gpus else device, quiet=quiet)
     if target is not None:
         resolved = resolved.with_changes({"target": target})
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
@@ -114,20 +114,20 @@ def train(
 
 
 def _resolve(
-    recipe: str | None, data: str | None, changes: dict[str, Any], *, quiet: bool
+    recipe: str | None, data: str | None, changes: dict[str, Any], device: str, *, quiet: bool
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe to train, and what an inspection found where one had to choose the recipe."""
     from hotlap.bench.session import resolve_recipe
 
     if recipe is not None:
-        return resolve_recipe(recipe, changes=changes, data=data), {}
+        return resolve_recipe(recipe, changes=changes, data=data, device=device), {}
     if data is None:
         raise InputError("nothing to train", "hotlap train mnist, or your own images: hotlap train --data FOLDER")
     from hotlap.bench.own_images import choose
     from hotlap.cli.progress import RunProgress
 
     with RunProgress(0, quiet=quiet) as progress:
-        choice = choose(data, changes=changes, progress=progress)
+        choice = choose(data, changes=changes, device=device, progress=progress)
         for line in choice.lines():
             progress.say(line)
     return choice.recipe, {"inspection": choice.inspection.as_dict(), "choice": list(choice.remarks)}

@@ -101,7 +101,7 @@ def tune(
     from hotlap.tune.study import tune as search
     from hotlap.tune.trade import trade_epochs
 
-    given = resolve_recipe(recipe, changes=options.changes(set_), data=data)
+    given = resolve_recipe(recipe, changes=options.changes(set_), data=data, device="cuda" if gpus else device)
     space = [parse_parameter(text, given) for text in param] if param else default_space(given)
     chosen = options.parse_seeds(seeds)
     if trade and trade_target is None and given.target is None:

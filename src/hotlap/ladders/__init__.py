@@ -9,3 +9,14 @@ DEFAULTS = {
     "cifar10": "cifar10/record-cpu",
 }
 """The recipe that a data set's name alone stands for: the fastest certified one on a CPU."""
+
+ON_GPU = {
+    "mnist": "mnist/record-gpu",
+    "cifar10": "cifar10/record",
+}
+"""The recipe that it stands for where training is on a CUDA GPU, if that is another."""
+
+
+def names_of(name: str) -> tuple[str, ...]:
+    """Return the recipes that a data set's name stands for on one device or another; any other name by itself."""
+    return tuple(found[name] for found in (DEFAULTS, ON_GPU) if name in found) or (name,)

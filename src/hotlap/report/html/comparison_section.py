@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from hotlap.errors import InputError, unknown_name
-from hotlap.ladders import DEFAULTS
+from hotlap.ladders import names_of
 from hotlap.report.comparison_table import points_text, ratio_text, sentence
 from hotlap.report.formats import percent, seconds
 from hotlap.report.html import figures
@@ -102,8 +102,8 @@ def pair_up(a: Sequence[Run], b: Sequence[Run]) -> tuple[list[RunPair], bool]:
 
 
 def _find(name: str, runs: Sequence[Run]) -> list[Run]:
-    wanted = DEFAULTS.get(name, name)
-    found = [run for run in runs if run.recipe.name == wanted]
+    wanted = names_of(name)
+    found = [run for run in runs if run.recipe.name in wanted]
     if not found and len(name) >= 6:
         found = [run for run in runs if run.recipe.digest.startswith(name.lower())]
     if not found:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hotlap.errors import InputError
 from hotlap.ladder import AnyLadder, Lineage, Step, ladders, recipes, resolve
-from hotlap.ladders import DEFAULTS
+from hotlap.ladders import names_of
 from hotlap.recipe import diff, plain
 from hotlap.report.curves import changes_text
 from hotlap.report.ladder_record import ladder_rows
@@ -104,7 +104,7 @@ def _of_store(name: str, path: Path | None) -> list[Run]:
         if name in ladders():
             runs = [run for step in resolve(ladders()[name]) for run in store.runs(recipe=step.recipe.name)]
         else:
-            runs = store.runs(recipe=DEFAULTS.get(name, name))
+            runs = [run for one in names_of(name) for run in store.runs(recipe=one)]
         where = store.path
     if not runs:
         sought = "" if name == "*" else f" that matches {name!r}"
@@ -113,7 +113,7 @@ def _of_store(name: str, path: Path | None) -> list[Run]:
 
 
 def _next(name: str) -> str:
-    known = DEFAULTS.get(name, name) in recipes()
+    known = names_of(name)[0] in recipes()
     return f"hotlap train {name}" if known else "hotlap train mnist" if name == "*" else "see them: hotlap runs --all"
 
 
