@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from hotlap.datasets import ImageData
 from hotlap.engine.averages import averaging_of
 from hotlap.engine.checkpoint import Stateful
 from hotlap.engine.evaluate import evaluate
-from hotlap.engine.feed import first_images, make_feed
+from hotlap.engine.feed import Feed, first_images, make_feed
 from hotlap.engine.precision import context
 from hotlap.engine.program import Program
 from hotlap.engine.seeding import Streams
@@ -42,6 +43,7 @@ class TorchTrainer:
     """
 
     backend = "torch"
+    _feed: Feed
 
     def __init__(
         self,
@@ -53,17 +55,34 @@ class TorchTrainer:
     ) -> None:
         complete()
         self._recipe, self._device, self.streams = recipe, device, streams
+        self._shape, self._classes, self._rehearsed = shape, classes, False
         self._program = Program(recipe, shape, classes, device, len(streams))
         self._steps = make_steps(recipe, self._program, device)
         self.precision = self._program.precision
 
     def warm_up(self, count: int, tests: int) -> None:
         """Compile, choose kernels, record steps, fill memory pools."""
+        if self._device.type == "cuda" and not self._rehearsed:
+            self.rehearse(count, tests)
         warm_up(self._steps, self._program, self._recipe, (count, tests), self._device)
+
+    def rehearse(self, count: int, tests: int) -> None:
+        """Prepare a run on blank images, as many as there will be, and fetch the first batch; weights are moved.
+
+        A GPU's memory is asked for here, and kernels that only preparation needs are loaded.
+        """
+        names = tuple(map(str, range(self._classes)))
+        images, labels = ([np.zeros((n, *rest), np.uint8) for n in (count, tests)] for rest in (self._shape, ()))
+        self.prepare(ImageData("blank", images[0], labels[0], images[1], labels[1], names, digest=""))
+        next(iter(self._feed.epoch()))
+        self._rehearsed = True
 
     def prepare(self, data: ImageData) -> None:
         """Draw the weights, fit layers to the data, upload and normalise the images."""
         recipe, program, device = self._recipe, self._program, self._device
+        if hasattr(self, "_feed"):
+            # Its memory is for the images to come.
+            del self._feed
         first = partial(first_images, recipe, data, device)
         # First, so that a GPU fetches the images while weights are drawn on the CPU.
         self._feed = make_feed(recipe, data, self.streams, device)
