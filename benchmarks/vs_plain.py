@@ -45,6 +45,7 @@ class Rival:
 RIVALS = {
     "mnist/8-final": Rival("mnist_rung8.py", "rung8_vs_plain.jsonl"),
     "fashion-mnist/record": Rival("fashion_mnist.py", "fashion_vs_plain.jsonl"),
+    "fashion-mnist/record-93": Rival("fashion_mnist_93.py", "fashion_93_vs_plain.jsonl"),
 }
 
 

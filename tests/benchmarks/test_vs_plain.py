@@ -45,14 +45,15 @@ def test_times_that_other_work_spoilt_do_not_count(vs_plain: ModuleType) -> None
     assert vs_plain.report("fashion-mnist/record", {}, 10) == "no pair is complete yet"
 
 
-def test_the_plain_script_for_fashion_mnist_trains(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "images"), [("fashion_mnist.py", 2500), ("fashion_mnist_93.py", 800)])
+def test_the_plain_script_for_fashion_mnist_trains(script: str, images: int, tmp_path: Path) -> None:
     """It learns images whose brightness tells their class."""
     rng = np.random.default_rng(0)
-    for name, n in (("train", 2500), ("test", 100)):
+    for name, n in (("train", images), ("test", 100)):
         labels = (np.arange(n) % 2).astype(np.uint8)
-        images = rng.integers(0, 80, (n, 1, 28, 28)) + 120 * labels[:, None, None, None]
-        np.save(tmp_path / f"x_{name}.npy", images.astype(np.uint8))
+        pixels = rng.integers(0, 80, (n, 1, 28, 28)) + 120 * labels[:, None, None, None]
+        np.save(tmp_path / f"x_{name}.npy", pixels.astype(np.uint8))
         np.save(tmp_path / f"y_{name}.npy", labels)
-    command = [sys.executable, str(BENCHMARKS / "plain" / "fashion_mnist.py"), "--data", str(tmp_path), "--seed", "1"]
+    command = [sys.executable, str(BENCHMARKS / "plain" / script), "--data", str(tmp_path), "--seed", "1"]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert said["accuracy"] > 0.95 and said["seconds"] > 0
