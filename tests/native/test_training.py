@@ -245,3 +245,24 @@ def test_layers_outside_the_family_say_why() -> None:
     for text, network in wrong.items():
         with pytest.raises(OutsideFamilyError, match=text):
             stack_of(network)
+
+
+@pytest.mark.parametrize("isa", lib.instruction_sets())
+def test_threads_work_on_a_large_matrix_together(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices of the recipes above are too small to be shared among threads."""
+    monkeypatch.setenv(lib.ISA_VARIABLE, isa)
+    model = part(
+        "lean-stack", crop=None, widths=(16,), kernels=(3,), padding=(0,), pools=(2,), pooling="max",
+        order="pool-activation", hidden=(96,),
+    )  # fmt: skip
+    muon = part(
+        "muon-polar", lr=0.02, momentum=0.6, nesterov=True, steps=3, renormalise_every=0, batched=False, dtype="fp32"
+    )
+    optimizer = part("by-shape", matrices=muon, rest=part("adam", lr=0.002, betas=(0.7, 0.9), eps=1e-3), scales=())
+    recipe = tiny(
+        data=synthetic(size=12, channels=1), model=model, optimizer=optimizer, batch_size=BATCH,
+        epochs=STEPS * BATCH / 245,
+    )  # fmt: skip
+    alone = trained(recipe, "native", threads=1)
+    for threads in (2, 3, 2, 4):
+        assert distance(alone, trained(recipe, "native", threads=threads)) < 1e-3

@@ -69,8 +69,9 @@ HL_INLINE void copy_matrix(const Tensor& t, const float* from, Share rows, float
   }
 }
 
-// Rows of a symmetric product that are computed together, from the diagonal on; the rest is mirrored.
-constexpr long kBlock = 8;
+// Rows of a symmetric product that are computed together, from the diagonal on; the rest is mirrored. Whole vectors of
+// them, so that no block reaches to the left of its own diagonal, where another thread mirrors.
+constexpr long kBlock = W > 8 ? W : 8;
 
 // C = A·B where that is symmetric, of which this thread takes every so-manieth block of rows; then finish(C's row,
 // first column) may change what was computed before it is mirrored.
@@ -78,9 +79,9 @@ template <class Finish>
 HL_INLINE void symmetric_product(int s, long depth, const float* a, long a_row, long a_step, const float* b, float* c,
                                  int part, int parts, Finish finish) {
   for (long i = part * kBlock; i < s; i += parts * kBlock) {
-    const long rows = s - i < kBlock ? s - i : kBlock, first = i / W * W;
-    gemm<kSet>(rows, s - first, depth, a + i * a_row, a_row, a_step, b + first, s, c + i * s + first, s);
-    for (long k = i; k < i + rows; k++) finish(k, first);
+    const long rows = s - i < kBlock ? s - i : kBlock;
+    gemm<kSet>(rows, s - i, depth, a + i * a_row, a_row, a_step, b + i, s, c + i * s + i, s);
+    for (long k = i; k < i + rows; k++) finish(k, i);
     for (long k = i; k < i + rows; k++)
       for (long j = i + rows; j < s; j++) c[j * s + k] = c[k * s + j];
   }
