@@ -9,10 +9,10 @@ SANITIZED := build/sanitized
 # Some containers forbid Python to keep what it compiles; every command and every test process would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow sanitize lint format records docs clean help
+.PHONY: run test test-slow sanitize sanitize-threads lint format records docs clean help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.done  ## train MNIST to 99 % with a few seeds
 	$(BIN)/hotlap train mnist --seeds $(SEEDS)
@@ -34,6 +34,15 @@ sanitize: $(VENV)/dev.done  ## the kernels' tests, with kernels that watch memor
 	test -e $(SANITIZED)/lib/hotlap/native/_kernels.so
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/lib \
 	  $(BIN)/python -m pytest tests/native --ignore tests/native/test_build.py
+
+# Only the kernels are watched; what is around them knows nothing of the watcher.
+sanitize-threads: $(VENV)/dev.done  ## whole trainings, with kernels that watch for races between threads (Linux, g++)
+	rm -rf $(SANITIZED)
+	CXX=g++ HOTLAP_CXXFLAGS="-fsanitize=thread -g -O1" \
+	  $(BIN)/python setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	test -e $(SANITIZED)/lib/hotlap/native/_kernels.so
+	LD_PRELOAD="$$(g++ -print-file-name=libtsan.so)" TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 \
+	  PYTHONPATH=$(SANITIZED)/lib setarch -R $(BIN)/python -m pytest tests/native/test_training.py -k "threads or bit"
 
 lint: $(VENV)/dev.done  ## ruff and mypy only
 	$(BIN)/ruff check
