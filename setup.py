@@ -22,6 +22,11 @@ INSTRUCTION_SETS = {
     **({"avx2": ["-mavx2", "-mfma"]} if X86 else {}),
     **({"avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]} if X86 else {}),
 }
+if X86 and sys.platform.startswith("linux"):
+    # Matrix registers beside whichever of the others.
+    INSTRUCTION_SETS["amx"] = [*INSTRUCTION_SETS["avx512"], "-mavx512bw", "-mamx-tile", "-mamx-bf16"]
+    # GCC 12 warns of its own headers.
+    INSTRUCTION_SETS["amx"] += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-ffp-contract=fast", "-Wall", "-Wno-unknown-pragmas", "-g0"]
 # For the job that runs the tests under sanitizers.

@@ -90,6 +90,7 @@ def ours(recipe: Recipe, side: int, count: int) -> dict[str, Times]:
     import torch
 
     from hotlap.engine.allocator import keeping_memory
+    from hotlap.engine.precision import context
     from hotlap.engine.program import Program
     from hotlap.engine.updates import Updates
 
@@ -103,13 +104,15 @@ def ours(recipe: Recipe, side: int, count: int) -> dict[str, Times]:
 
         def step() -> None:
             updates.zero_grad()
-            program.backward(program.losses(images, labels))
+            with context(program.precision, images.device):
+                loss = program.losses(images, labels)
+            program.backward(loss)
             updates.step(0, 100, 10)
 
         found = {"step": timed(step, count)}
         program.network.eval()
         views = batch(recipe.evaluation.batch_size, SIDE)
-        with torch.no_grad():
+        with torch.no_grad(), context(program.precision, images.device):
             found["answer"] = timed(lambda: program.answer(views), count)
     return found
 

@@ -73,7 +73,10 @@ class EngineOptions:
         compile: compile the network with torch.compile during warm-up.
         winograd: on a CPU in float32, compute 3×3 convolutions by Winograd's algorithm in hotlap's own kernels.
         cuda_graphs: on a CUDA GPU, record each kind of training step once during warm-up and then replay it whole.
-        fused: on a CUDA GPU with Triton, in channels-last memory, pool, normalise and activate in hotlap's own kernels.
+        fused: in channels-last memory, pool, normalise and activate in hotlap's own kernels: on a CUDA GPU with Triton,
+            and on a CPU in bfloat16 or with ``winograd``.
+        amx: on a CPU with matrix registers (Intel's AMX) in bfloat16, sum the gradients of 3×3 filters in hotlap's own
+            kernels.
     """
 
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
@@ -82,6 +85,7 @@ class EngineOptions:
     winograd: bool = False
     cuda_graphs: bool = True
     fused: bool = True
+    amx: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

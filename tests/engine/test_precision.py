@@ -32,6 +32,13 @@ def test_auto_on_a_cpu_follows_its_instructions(fast: bool, given: str, monkeypa
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast, raising=False)
     assert precision_of(tiny(engine__precision="auto"), CPU) == given
     assert remark_on(tiny(engine__precision="auto"), CPU) is None
+    # Winograd's algorithm makes more of float32 than these instructions do.
+    assert precision_of(tiny(engine__precision="auto", engine__winograd=True), CPU) == "fp32"
+
+
+def test_matrix_registers_are_faster_than_winograds_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert precision_of(tiny(engine__precision="auto", engine__winograd=True), CPU) == "bf16"
 
 
 def test_float16_on_a_cpu_runs_in_float32_and_says_so() -> None:

@@ -2,66 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 pytest.importorskip("triton", reason="Triton is not there")
 
+import normalising
 from hotlap.fused import norms
 from hotlap.fused.launch import KINDS
 from hotlap.models.norms import GhostBatchNorm2d
+from normalising import ACTIVATIONS, both, both_added, check
 
 # Without a GPU Triton's interpreter runs the kernels: tests/conftest.py asks for it.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # The interpreter cuts float32 off to bfloat16.
 HALF = {torch.float16: 0.6 * 2**-10, torch.bfloat16: (0.6 if DEVICE == "cuda" else 1.1) * 2**-7}
-ACTIVATIONS = [nn.ReLU(), nn.SiLU(), nn.GELU(), nn.CELU(0.3)]
 
 
 def images_of(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    rng = torch.Generator().manual_seed(sum(shape))
-    images = torch.randn(shape, generator=rng).to(DEVICE, dtype)
-    return images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    return normalising.images_of(*shape, dtype=dtype, device=DEVICE)
 
 
 def norm_of(channels: int, *, learned_scale: bool = True) -> GhostBatchNorm2d:
-    torch.manual_seed(channels)
-    norm = GhostBatchNorm2d(channels, splits=1, eps=1e-5, momentum=0.4, learned_scale=learned_scale)
-    with torch.no_grad():
-        norm.weight.normal_(1, 0.5)
-        norm.bias.normal_()
-    return norm.to(DEVICE)
-
-
-def both(images: Tensor, norm: GhostBatchNorm2d, act: nn.Module, *, pool: bool) -> list[tuple[Tensor, Tensor]]:
-    """Results, gradients and statistics: ours, and PyTorch's in float64."""
-    exact, norm64 = images.detach().double().requires_grad_(), copy.deepcopy(norm).double()
-    expected = act(norm64(functional.max_pool2d(exact, 2) if pool else exact))
-    found = norms.normalise(images, norm, act, pool=pool)
-    gradient = torch.linspace(-1, 2, found.numel(), device=DEVICE).sin().view(found.shape).to(found.dtype)
-    found.backward(gradient)
-    expected.backward(gradient.double())
-    pairs = [(found, expected), (images.grad, exact.grad), (norm.running_mean, norm64.running_mean),
-             (norm.running_var, norm64.running_var), (norm.bias.grad, norm64.bias.grad)]  # fmt: skip
-    if norm.weight.requires_grad:
-        pairs.append((norm.weight.grad, norm64.weight.grad))
-    return pairs
-
-
-def check(pairs: list[tuple[Tensor, Tensor]], tolerance: float) -> None:
-    for found, expected in pairs:
-        scale = float(expected.detach().abs().max())
-        assert torch.allclose(found.double(), expected, rtol=tolerance, atol=tolerance * scale)
+    return normalising.norm_of(channels, learned_scale=learned_scale, device=DEVICE)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
 @pytest.mark.parametrize("pool", [True, False])
 def test_equals_the_layers_one_after_another(act: nn.Module, pool: bool) -> None:
-    check(both(images_of(3, 5, 7, 6), norm_of(5), act, pool=pool), 1e-5)
+    check(both(norms, images_of(3, 5, 7, 6), norm_of(5), act, pool=pool), 1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 2), (2, 70, 4, 5), (9, 3, 12, 12), (1, 64, 5, 5), (4, 2, 3, 2)])
@@ -69,31 +39,20 @@ def test_equals_the_layers_one_after_another(act: nn.Module, pool: bool) -> None
 def test_any_number_of_images_channels_and_pixels(shape: tuple[int, int, int, int], pool: bool) -> None:
     if pool and shape[0] * (shape[2] // 2) * (shape[3] // 2) == 1:
         pytest.skip("one value cannot be normalised")
-    check(both(images_of(*shape), norm_of(shape[1]), nn.SiLU(), pool=pool), 2e-5)
+    check(both(norms, images_of(*shape), norm_of(shape[1]), nn.SiLU(), pool=pool), 2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("pool", [True, False])
 def test_half_precision_rounds_once(dtype: torch.dtype, pool: bool) -> None:
-    pairs = both(images_of(4, 16, 6, 6, dtype=dtype), norm_of(16), nn.GELU(), pool=pool)
+    pairs = both(norms, images_of(4, 16, 6, 6, dtype=dtype), norm_of(16), nn.GELU(), pool=pool)
     check(pairs[:2], HALF[dtype])
     check(pairs[2:], 1e-5)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
 def test_adds_before_the_activation(act: nn.Module) -> None:
-    norm, images, added = norm_of(5), images_of(3, 5, 4, 6), images_of(3, 5, 6, 4).detach().mT.requires_grad_()
-    norm64 = copy.deepcopy(norm).double()
-    exact, added64 = (t.detach().double().requires_grad_() for t in (images, added))
-    found = norms.normalise(images, norm, act, pool=False, added=added)
-    expected = act(norm64(exact) + added64)
-    gradient = torch.linspace(-1, 2, found.numel(), device=DEVICE).sin().view(found.shape)
-    found.backward(gradient)
-    expected.backward(gradient.double())
-    check(
-        [(found, expected), (images.grad, exact.grad), (added.grad, added64.grad), (norm.bias.grad, norm64.bias.grad),
-         (norm.weight.grad, norm64.weight.grad), (norm.running_mean, norm64.running_mean)], 1e-5,
-    )  # fmt: skip
+    check(both_added(norms, norm_of(5), act, DEVICE), 1e-5)
 
 
 def test_a_mean_far_from_zero_costs_no_digits() -> None:
@@ -107,7 +66,7 @@ def test_a_mean_far_from_zero_costs_no_digits() -> None:
 
 def test_a_scale_that_is_not_learned_gets_no_gradient() -> None:
     norm = norm_of(6, learned_scale=False)
-    check(both(images_of(2, 6, 4, 4), norm, nn.SiLU(), pool=True), 1e-5)
+    check(both(norms, images_of(2, 6, 4, 4), norm, nn.SiLU(), pool=True), 1e-5)
     assert norm.weight.grad is None
 
 

@@ -14,8 +14,15 @@ def flop(name: str) -> int:
 
 
 def test_it_starts_from_the_published_recipe_in_float32() -> None:
-    (change,) = diff(get_recipe("cifar10-airbench/94-muon"), STEPS["94-muon"])
-    assert (change.path, change.after) == ("engine.precision", "fp32")
+    changes = diff(get_recipe("cifar10-airbench/94-muon"), STEPS["94-muon"])
+    assert {change.path: change.after for change in changes} == {"engine.precision": "fp32", "engine.fused": False}
+
+
+def test_it_ends_with_the_values_of_the_record_on_a_gpu() -> None:
+    changes = diff(get_recipe("cifar10/record"), STEPS["bfloat16"])
+    paths = {"engine.precision", "engine.compile", "engine.winograd", "evaluation.batch_size"}
+    assert {change.path for change in changes} <= paths
+    assert STEPS["bfloat16"].digest == get_recipe("cifar10/record-cpu").digest
 
 
 def test_what_the_reasons_say_of_the_arithmetic_is_so() -> None:

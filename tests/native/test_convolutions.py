@@ -18,6 +18,7 @@ from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.models import layers
 from hotlap.native import convolutions as made
+from hotlap.native import forking
 from hotlap.native import library as lib
 from hotlap.native.convolver import Convolution, Convolver
 from hotlap.native.library import POOL_NONE, POOL_OUT
@@ -232,7 +233,7 @@ def test_the_same_threads_give_the_same_bits_whoever_runs_them(threads: int) -> 
     x, filters = x.astype(np.float32), filters.astype(np.float32)
     conv = Convolution(9, 11, 10, 24, 16, 1, POOL_OUT)
     results = []
-    for fork in (made._fork(), None, None):
+    for fork in (forking.fork(), None, None):
         y = np.empty((9, 5, 5, 16), np.float32)
         index, dw = np.empty(y.shape, np.uint8), np.empty_like(filters)
         convolver = Convolver(fork)
@@ -294,13 +295,14 @@ def small(**changes: object) -> Recipe:
     )
 
 
-def test_a_network_learns_the_same_with_and_without() -> None:
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_network_learns_the_same_with_and_without(fused: bool) -> None:
     torch.manual_seed(1)
     images, labels = torch.randn(20, 3, 32, 32), torch.arange(20) % 10
     losses: list[list[float]] = []
     for on in (True, False):
         torch.manual_seed(0)
-        recipe = small(**{"engine.winograd": on})
+        recipe = small(**{"engine.winograd": on, "engine.fused": fused and on})
         program = Program(recipe, (3, 32, 32), 10, CPU, 1)
         updates = Updates(recipe, program.weights(recipe))
         losses.append([])
@@ -318,7 +320,7 @@ def test_a_network_learns_the_same_with_and_without() -> None:
 def test_without_kernels_or_float32_the_network_itself_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, network = small(), nn.Linear(2, 2)
     assert forward_of(network, recipe, "fp32") is not network
-    assert forward_of(network, recipe, "bf16") is network
+    assert forward_of(network, recipe.with_changes({"engine.amx": False}), "bf16") is network
     assert forward_of(network.to("meta"), recipe, "fp32") is network
     monkeypatch.setattr("hotlap.engine.network.missing", lambda: "no compiler")
     assert forward_of(nn.Linear(2, 2), recipe, "fp32").__class__ is nn.Linear
@@ -331,7 +333,7 @@ def test_compiled_networks_do_not_go_with_them() -> None:
 
 def test_elsewhere_threads_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
-    assert made._fork.__wrapped__() is None
+    assert forking.fork.__wrapped__() is None
 
 
 def test_functional_calls_with_names_stay_with_pytorch() -> None:

@@ -29,7 +29,7 @@ class Augment:
         self.rng = rng
         self.augmentations: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
         self.mixing: Mixing | None = MIXINGS.build(recipe.mixing) if recipe.mixing is not None else None
-        self._fused = fuses(recipe, rng.device)
+        self._fused = fuses(recipe, rng.device) == "triton"
 
     def __call__(self, images: Tensor, chosen: slice | Tensor, moment: Moment) -> Tensor:
         """Return chosen images of the training set, augmented.

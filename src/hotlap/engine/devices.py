@@ -8,7 +8,10 @@ from importlib.util import find_spec
 
 import torch
 
+from hotlap.engine.precision import precision_of
 from hotlap.errors import InputError
+from hotlap.models.layers import Fused
+from hotlap.native.library import missing
 from hotlap.recipe import Recipe
 
 
@@ -52,9 +55,19 @@ def choose_gpus(text: str) -> tuple[str, ...]:
     return tuple(str(choose_device(f"cuda:{int(number)}")) for number in numbers)
 
 
-def fuses(recipe: Recipe, device: torch.device) -> bool:
-    """Tell whether a recipe is to use ``hotlap.fused`` on a device: a CUDA GPU, with Triton."""
-    return recipe.engine.fused and device.type == "cuda" and find_spec("triton") is not None
+def fuses(recipe: Recipe, device: torch.device) -> Fused:
+    """Tell whose fused layers a recipe is to use on a device, if any.
+
+    Returns:
+        ``triton`` for ``hotlap.fused`` on a CUDA GPU; ``native`` for the compiled kernels on a CPU, in bfloat16 or with
+        ``engine.winograd``; or nothing.
+    """
+    if recipe.engine.fused and device.type == "cuda" and find_spec("triton") is not None:
+        return "triton"
+    # In plain float32 a recipe keeps PyTorch's own bits. torch.compile knows nothing of the kernels, and fuses itself.
+    rounds = recipe.engine.winograd or precision_of(recipe, device) == "bf16"
+    suits = device.type == "cpu" and rounds and not recipe.engine.compile and not missing()
+    return "native" if recipe.engine.fused and suits else ""
 
 
 def synchroniser(device: torch.device) -> Callable[[], None]:

@@ -13,7 +13,7 @@ from hotlap.engine.feed import MEMORY_FORMATS
 from hotlap.engine.precision import Precision
 from hotlap.errors import InputError
 from hotlap.models import MODELS
-from hotlap.native.library import missing
+from hotlap.native.library import has_amx, missing
 from hotlap.recipe import Recipe
 from hotlap.startup import complete
 
@@ -80,25 +80,27 @@ def initialise(network: nn.Module, seed: int) -> None:
 def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Callable[[Tensor], Tensor]:
     """Return what the loop calls: the network itself, its compiled form, or it with the kernels' convolutions.
 
-    On a GPU with Triton, layers that ``hotlap.fused`` knows are allowed to use it, unless the recipe says otherwise.
+    Layers that fused kernels know are allowed to use them, unless the recipe says otherwise.
 
     Raises:
         InputError: the recipe asks for two of these at once.
     """
     if recipe.engine.compile and recipe.engine.winograd:
         raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
-    if fuses(recipe, next(network.parameters()).device):
-        for module in network.modules():
-            if hasattr(module, "fused"):
-                setattr(module, "fused", True)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
+    by = fuses(recipe, next(network.parameters()).device)
+    for module in network.modules():
+        if hasattr(module, "fused"):
+            setattr(module, "fused", by)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
     if recipe.engine.compile:
         return _compiled(network)
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
-    if not recipe.engine.winograd or not on_cpu or precision != "fp32" or missing():
+    tiles = recipe.engine.amx and precision == "bf16" and has_amx()
+    winograd = recipe.engine.winograd and precision == "fp32" and not missing()
+    if not on_cpu or not (tiles or winograd):
         return network
-    from hotlap.native.convolutions import WinogradConvolutions
+    from hotlap.native.convolutions import TiledConvolutions, WinogradConvolutions
 
-    convolutions = WinogradConvolutions()
+    convolutions = TiledConvolutions() if tiles else WinogradConvolutions()
 
     def forward(images: Tensor) -> Tensor:
         with convolutions:

@@ -18,14 +18,15 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 def precision_of(recipe: Recipe, device: torch.device) -> Precision:
     """Decide in which precision a recipe is trained on a device.
 
-    ``auto`` is float16 on a CUDA GPU, bfloat16 on a CPU with instructions for it, float32 elsewhere. float16 is
-    float32 on a CPU, which is slow at it.
+    ``auto`` is float16 on a CUDA GPU, bfloat16 on a CPU with instructions for it, float32 elsewhere. For a recipe with
+    ``engine.winograd``, which makes more of float32, these have to be matrix registers. float16 is float32 on a CPU,
+    which is slow at it.
     """
     asked = recipe.engine.precision
     if asked == "auto":
         if device.type == "cuda":
             return "fp16"
-        return "bf16" if _cpu_has_bf16() else "fp32"
+        return "bf16" if _cpu_is_fast_at_bf16(recipe) else "fp32"
     return "fp32" if asked == "fp16" and device.type == "cpu" else asked
 
 
@@ -36,8 +37,9 @@ def remark_on(recipe: Recipe, device: torch.device) -> str | None:
     return None
 
 
-def _cpu_has_bf16() -> bool:
-    supported = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+def _cpu_is_fast_at_bf16(recipe: Recipe) -> bool:
+    checks = ["_is_amx_tile_supported", *(() if recipe.engine.winograd else ("_is_avx512_bf16_supported",))]
+    supported = (getattr(torch.cpu, name, None) for name in checks)
     return any(check is not None and check() for check in supported)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from hotlap.recipe import Component
 
 HeadInit: TypeAlias = Literal["default", "unit-std"]
 Pooling: TypeAlias = Literal["max-pool", "amax"]
+Fused: TypeAlias = Literal["", "triton", "native"]
+"""Whose kernels do several layers at once: those of ``hotlap.fused``, those of ``hotlap.native``, or none."""
 
 
 def _relu() -> nn.Module:
@@ -143,8 +145,8 @@ def convolve_and_activate(
 ) -> Tensor:
     """Convolve, pool where asked to, normalise, add where asked to, activate.
 
-    In training, all but the convolution are done by the kernels of ``hotlap.fused`` where ``norm`` allows it by its
-    attribute ``fused`` and they can.
+    In training, all but the convolution are done by the kernels that ``norm`` names in its attribute ``fused``, where
+    they can.
 
     Args:
         conv: the convolution.
@@ -154,17 +156,31 @@ def convolve_and_activate(
         pool: the pooling.
         added: like the result; not together with ``pool``.
     """
-    if norm.training and getattr(norm, "fused", False):
-        from hotlap.fused import norms
-
-        convolved: Tensor = _convolve_wide(conv, images)
+    by: Fused = getattr(norm, "fused", "")
+    if norm.training and by:
+        # In float32 the kernels of convolutions on a CPU pool in the same pass.
+        first = pool if by == "native" and not torch.is_autocast_enabled("cpu") else None
+        convolved = _convolve_wide(conv, images) if first is None else convolve_and_pool(conv, first, images)
+        pool = pool if first is None else None
         squares = isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
+        norms = _norms(by)
         if (pool is None or squares) and norms.handles(convolved, norm, act):
-            return norms.normalise(convolved, cast(nn.BatchNorm2d, norm), act, pool=squares, added=added)
+            return cast(Tensor, norms.normalise(convolved, norm, act, pool=squares, added=added))
         normal = norm(convolved if pool is None else max_pool(pool, convolved))
     else:
         normal = norm(conv(images) if pool is None else convolve_and_pool(conv, pool, images))
     return cast(Tensor, act(normal if added is None else normal + added))
+
+
+def _norms(by: Fused) -> Any:
+    """The module with ``handles`` and ``normalise``."""
+    if by == "triton":
+        from hotlap.fused import norms as of_triton
+
+        return of_triton
+    from hotlap.native import norms
+
+    return norms
 
 
 def _convolve_wide(conv: nn.Module, images: Tensor) -> Tensor:

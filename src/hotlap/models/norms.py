@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hotlap.models.layers import Fused
+
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that treats each of several parts of a batch as a batch of its own.
@@ -24,7 +26,8 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         learned_scale: train the scales; otherwise they stay 1 and are no parameter.
 
     Attributes:
-        fused: let ``hotlap.fused`` compute it together with pooling and activation, where it can.
+        fused: whose kernels are to compute it together with pooling and activation, where they can; see
+            ``layers.Fused``.
 
     Raises:
         ValueError: ``splits`` is below 1.
@@ -32,7 +35,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     Source: Page 2019, as in RECIPES.md section 2.
     """
 
-    fused = False
+    fused: Fused = ""
 
     def __init__(self, num_features: int, *, splits: int, eps: float, momentum: float, learned_scale: bool) -> None:
         if splits < 1:

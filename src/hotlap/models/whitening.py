@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hotlap.errors import unknown_name
+from hotlap.models.layers import Fused
 from hotlap.recipe import Component
 
 WhiteningBias: TypeAlias = Literal["none", "zero", "default"]
@@ -95,14 +96,15 @@ class PatchWhitening(nn.Module):
         shrinks: pixels by which its output is smaller than its input, along each side.
         weight: (channels out, channels, kernel, kernel), a buffer.
         bias: (channels out,), or None.
-        fused: let ``hotlap.fused`` compute it together with the activation, where it can and nothing is trained.
+        fused: whose kernels are to compute it together with the activation, where they can and nothing is trained; see
+            ``layers.Fused``.
 
     Source: Page 2019, hlb-CIFAR10 and airbench, as in RECIPES.md sections 2 to 4.
     """
 
     role = "whitening"
     weight: Tensor
-    fused = False
+    fused: Fused = ""
 
     def __init__(
         self,
@@ -174,7 +176,7 @@ def whiten_and_activate(whiten: nn.Module, act: nn.Module, images: Tensor) -> Te
     The kernels of ``hotlap.fused`` do it where ``whiten`` allows it by its attribute ``fused`` and they can; in
     training they add channels of zeros for the convolution that follows.
     """
-    if isinstance(whiten, PatchWhitening) and whiten.fused and not whiten.is_trained():
+    if isinstance(whiten, PatchWhitening) and whiten.fused == "triton" and not whiten.is_trained():
         from hotlap.fused import patches
 
         if patches.handles(images, whiten.weight, whiten.padding, act):

@@ -6,12 +6,7 @@ Winograd's algorithm (Lavin and Gray 2016) takes a quarter to a sixth of the mul
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,11 +15,15 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from hotlap.models.layers import convolve_and_pool
-from hotlap.native.convolver import Convolution, Convolver
+from hotlap.native.convolver import Convolution, Convolver, FilterSums
+from hotlap.native.forking import fork
 from hotlap.native.library import POOL_IN, POOL_NONE, POOL_OUT
 
 LEAST_CHANNELS = 8
 """With fewer channels of input or output, transforming the tiles costs more than it saves."""
+
+TILES = "amx"
+"""The processor's own tiles."""
 
 
 class WinogradConvolutions(TorchFunctionMode):
@@ -39,7 +38,7 @@ class WinogradConvolutions(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._convolver = Convolver(_fork())
+        self._convolver = Convolver(fork())
 
     def __torch_function__(
         self,
@@ -57,6 +56,41 @@ class WinogradConvolutions(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+class TiledConvolutions(TorchFunctionMode):
+    """Inside it, the kernels sum the gradients of the filters of 3×3 convolutions in bfloat16, by products of tiles.
+
+    For autocast, whose rounding it takes over: images and filters are rounded to bfloat16, gradients of filters are
+    not. All else, and convolutions of another kind, stay with PyTorch. Not for second derivatives.
+
+    Args:
+        tiles: ``amx``, or ``plain`` for processors without, which is slow; None for ``TILES``.
+
+    Attributes:
+        used: convolutions so far whose gradients the kernels would sum.
+
+    Raises:
+        InputError: there are no kernels.
+    """
+
+    def __init__(self, tiles: str | None = None) -> None:
+        super().__init__()
+        self._summer = FilterSums(tiles or TILES, fork())
+        self.used = 0
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Do what ``function`` does, or leave the gradients to the kernels."""
+        if function is torch.conv2d and not kwargs and len(args) == 7 and _fits(*args, rounded=True):
+            self.used += 1
+            return _Bfloat16Convolution.apply(args[0], args[1], args[4], self._summer)  # type: ignore[no-untyped-call]
+        return function(*args, **(kwargs or {}))
+
+
 def _fits_pooled(conv: nn.Module, pool: nn.Module, images: Tensor) -> bool:
     return (
         isinstance(pool, nn.MaxPool2d)
@@ -70,8 +104,9 @@ def _fits_pooled(conv: nn.Module, pool: nn.Module, images: Tensor) -> bool:
 
 
 def _fits(
-    images: Tensor, filters: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
-) -> bool:
+    images: Tensor, filters: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int,
+    *, rounded: bool = False,
+) -> bool:  # fmt: skip
     return (
         bias is None
         and filters.shape[2:] == (3, 3)
@@ -82,8 +117,41 @@ def _fits(
         and padding[0] == padding[1] <= 2
         and images.dim() == 4
         and images.device.type == "cpu"
-        and images.dtype is filters.dtype is torch.float32
+        and images.dtype in ((torch.float32, torch.bfloat16) if rounded else (torch.float32,))
+        and filters.dtype is torch.float32
+        and torch.is_autocast_enabled("cpu") is rounded
     )
+
+
+class _Bfloat16Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, filters: Tensor, padding: tuple[int, int], summer: FilterSums) -> Tensor:
+        rounded = _channels_last(images.bfloat16()), _channels_last(filters.bfloat16())
+        ctx.save_for_backward(*rounded)
+        ctx.padding, ctx.summer, ctx.types = padding, summer, (images.dtype, filters.dtype)
+        return torch.conv2d(*rounded, padding=padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, filters = ctx.saved_tensors
+        gradient = _channels_last(gradient.bfloat16())
+        of_images = of_filters = None
+        if ctx.needs_input_grad[1]:
+            of_filters = torch.empty_like(filters, dtype=torch.float32)
+            n, channels, height, width = images.shape
+            conv = Convolution(n, height, width, channels, len(filters), ctx.padding[0], POOL_NONE)
+            ctx.summer.sum(
+                conv, _strides(of_filters), images.data_ptr(), gradient.data_ptr(), of_filters.data_ptr(),
+                torch.get_num_threads(),
+            )  # fmt: skip
+            of_filters = of_filters.to(ctx.types[1])
+        if ctx.needs_input_grad[0]:
+            of_images, _, _ = torch.ops.aten.convolution_backward(
+                gradient, images, filters, None, (1, 1), ctx.padding, (1, 1), False, (0, 0), 1, (True, False, False)
+            )
+            of_images = of_images.to(ctx.types[0])
+        return of_images, of_filters, None, None
 
 
 class _Convolution(torch.autograd.Function):
@@ -132,14 +200,14 @@ class _Convolution(torch.autograd.Function):
         return of_images, of_filters, None, None, None
 
 
-def _empty(*shape: int) -> Tensor:
-    return torch.empty(shape, memory_format=torch.channels_last)
+def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
 
 
 def _channels_last(x: Tensor) -> Tensor:
     """As (N, H, W, C) in memory; strides of sides of length 1 say nothing, so they are not trusted."""
     n, c, h, w = x.shape
-    return x if x.stride() == (h * w * c, 1, w * c, c) else _empty(n, c, h, w).copy_(x)
+    return x if x.stride() == (h * w * c, 1, w * c, c) else _empty(n, c, h, w, dtype=x.dtype).copy_(x)
 
 
 def _strides(filters: Tensor) -> tuple[int, int, int]:
@@ -148,21 +216,3 @@ def _strides(filters: Tensor) -> tuple[int, int, int]:
 
 def _at(index: Tensor | None) -> int | None:
     return None if index is None else index.data_ptr()
-
-
-@cache
-def _fork() -> int | None:
-    """The address of GOMP_parallel in PyTorch's OpenMP library, so that its threads do the work; None without one.
-
-    Threads of our own would share the cores with PyTorch's, which keep spinning for a while after each operation.
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    loaded = {fields[5].strip() for line in lines if len(fields := line.split(maxsplit=5)) == 6}
-    for path in sorted(loaded):
-        if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
-            library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-            if hasattr(library, "GOMP_parallel"):
-                return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
-    return None

@@ -104,3 +104,55 @@ class Convolver:
     def _done(self, code: int) -> None:
         if code:
             raise ValueError(self._library.hl_message(code).decode())
+
+
+class FilterSums:
+    """Sums the gradients of filters over batches of bfloat16, channels-last; keeps the memory it works in.
+
+    Not for use by several threads at once.
+
+    Args:
+        tiles: ``amx``, or ``plain``.
+        fork: as for ``Convolver``.
+
+    Raises:
+        InputError: there are no kernels.
+    """
+
+    def __init__(self, tiles: str, fork: int | None) -> None:
+        chosen_instruction_set()
+        library = kernels()
+        assert isinstance(library, ctypes.CDLL)
+        self._library, self._tiles, self._fork = library, tiles.encode(), fork
+        self._workspace = np.empty(0, np.float32)
+
+    def sum(
+        self, conv: Convolution, strides: tuple[int, int, int], x: int, dy: int, dw: int, threads: int
+    ) -> None:  # fmt: skip
+        """Set the gradients of the filters, of float32.
+
+        Args:
+            conv: the convolution, without pooling.
+            strides: as in ``Convolver.forward``.
+            x: address of the images (n, height, width, into).
+            dy: of the gradients (n, rows, columns, out).
+            dw: of the first output and input channel's first tap.
+            threads: how many work on it.
+
+        Raises:
+            ValueError: the sizes are out of range, or the processor has no such tiles.
+        """
+        job = np.array(
+            (conv.n, conv.height, conv.width, conv.into, conv.out, conv.pad, conv.pool, conv.tile, *strides), Conv3
+        )
+        at = int(job.ctypes.data)
+        floats = int(self._library.hl_dots_workspace(self._tiles, threads, at))
+        self._done(min(floats, 0))
+        if len(self._workspace) < floats:
+            self._workspace = np.empty(floats, np.float32)
+        space = int(self._workspace.ctypes.data)
+        self._done(self._library.hl_dots_filters(self._tiles, threads, self._fork, at, x, dy, dw, space))
+
+    def _done(self, code: int) -> None:
+        if code:
+            raise ValueError(self._library.hl_message(code).decode())

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hotlap.errors import InputError
 
-ABI = 3
+ABI = 4
 LAYERS = 32
 CHANNELS = 16
 THREADS = 64
@@ -39,12 +39,19 @@ Conv3 = np.dtype(
     [(name, np.int32) for name in ["n", "height", "width", "in", "out", "pad", "pool", "tile"]]
     + [(name, np.int64) for name in ["filter_out", "filter_in", "filter_tap"]]
 )
+Norm = np.dtype(
+    [(name, np.int32) for name in ["n", "channels", "height_in", "width_in", "height", "width"]]
+    + [(name, np.int32) for name in ["pool", "activation", "type"]]
+    + [("alpha", np.float32), ("eps", np.float32)]
+)
 View = np.dtype([(name, np.int16) for name in ["dy", "dx", "mirrored", "unused"]] + [("weight", np.float32)])
 
 CONV, LINEAR = 0, 1
 MAX, AVERAGE = 0, 1
 FROZEN, SGD, ADAM, MUON = 0, 1, 2, 3
 POOL_NONE, POOL_OUT, POOL_IN = 0, 1, 2
+RELU, SILU, GELU, CELU = 1, 2, 3, 4
+FLOAT32, BFLOAT16 = 0, 1
 
 _POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -68,6 +75,12 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hl_conv3_workspace": (_LONG, [ctypes.c_char_p, _INT, _POINTER]),
     "hl_conv3_forward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
     "hl_conv3_filters": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
+    "hl_has_amx": (_INT, []),
+    "hl_dots_workspace": (_LONG, [ctypes.c_char_p, _INT, _POINTER]),
+    "hl_dots_filters": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 6]),
+    "hl_norm_workspace": (_LONG, [_POINTER]),
+    "hl_norm_forward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 11]),
+    "hl_norm_backward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 13]),
     "hl_begin_average": (_INT, [_POINTER]),
     "hl_finish": (_INT, [_POINTER]),
     "hl_logits": (_INT, [_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _INT, _INT, _POINTER]),
@@ -96,6 +109,16 @@ def missing() -> str | None:
     """Say why there are no compiled kernels; None where they are there."""
     library = kernels()
     return library if isinstance(library, str) else None
+
+
+def has_amx() -> bool:
+    """Tell whether there are kernels for this processor's matrix registers, and ``HOTLAP_ISA`` asks for no others."""
+    library = kernels()
+    return (
+        os.environ.get(ISA_VARIABLE, "avx512") == "avx512"
+        and not isinstance(library, str)
+        and bool(library.hl_has_amx())
+    )
 
 
 def instruction_sets() -> tuple[str, ...]:

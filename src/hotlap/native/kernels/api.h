@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HL_ABI 3
+#define HL_ABI 4
 #define HL_MAX_CHANNELS 16
 
 #ifdef __cplusplus
@@ -23,6 +23,8 @@ enum { HL_CONV = 0, HL_LINEAR = 1 };
 enum { HL_MAX = 0, HL_AVERAGE = 1 };
 enum { HL_FROZEN = 0, HL_SGD = 1, HL_ADAM = 2, HL_MUON = 3 };
 enum { HL_POOL_NONE = 0, HL_POOL_OUT = 1, HL_POOL_IN = 2 };
+enum { HL_RELU = 1, HL_SILU = 2, HL_GELU = 3, HL_CELU = 4 };
+enum { HL_FLOAT32 = 0, HL_BFLOAT16 = 1 };
 enum { HL_BAD_ARGUMENT = -1, HL_NO_MEMORY = -2 };
 
 typedef struct {
@@ -62,6 +64,14 @@ typedef struct {
   int32_t n, height, width, in, out, pad, pool, tile;
   int64_t filter_out, filter_in, filter_tap;
 } hl_conv3;
+
+// Max-pooling by 2 where `pool` is set, batch normalisation, addition and activation of `n` images, channels-last, of
+// float32 or bfloat16. `alpha` is that of HL_CELU.
+typedef struct {
+  int32_t n, channels, height_in, width_in, height, width;  // before and after pooling
+  int32_t pool, activation, type;
+  float alpha, eps;
+} hl_norm;
 
 // Calls work(data) on that many threads, and returns when all are done; GOMP_parallel is one, so that the threads that
 // PyTorch keeps can be used.
@@ -116,6 +126,29 @@ HL_EXPORT int32_t hl_conv3_forward(const char* instruction_set, int32_t threads,
 HL_EXPORT int32_t hl_conv3_filters(const char* instruction_set, int32_t threads, hl_fork fork, const hl_conv3* conv,
                                    const float* x, const float* dy, const uint8_t* index, float* dw,
                                    float* workspace);
+
+// Doubles of the workspace that the two functions below want.
+HL_EXPORT int64_t hl_norm_workspace(const hl_norm* norm);
+// Sets y to activation(normalised x + added), where `added` is not null and there is no pooling; stats (3, channels) to
+// mean, biased variance and 1 / sqrt(variance + eps); and with pooling `pooled` and `places` (bytes, 0 to 3).
+HL_EXPORT int32_t hl_norm_forward(const char* instruction_set, int32_t threads, hl_fork fork, const hl_norm* norm,
+                                  const void* x, const void* added, const float* weight, const float* bias,
+                                  void* pooled, uint8_t* places, float* stats, void* y, double* workspace);
+// Sets dx, `to_added` where there is `added`, and sums (2, channels) to the gradients of bias and weight. `values` is x, or
+// `pooled` with pooling.
+HL_EXPORT int32_t hl_norm_backward(const char* instruction_set, int32_t threads, hl_fork fork, const hl_norm* norm,
+                                   const void* dy, const void* values, const void* added, const uint8_t* places,
+                                   const float* stats, const float* weight, const float* bias, void* dx,
+                                   void* to_added, float* sums, double* workspace);
+
+// Whether the processor has Intel's matrix registers (AMX) and this process may use them.
+HL_EXPORT int32_t hl_has_amx(void);
+// Floats of the workspace that the function below wants.
+HL_EXPORT int64_t hl_dots_workspace(const char* tiles, int32_t threads, const hl_conv3* conv);
+// Sets dw, laid out as the filters, to the gradients of the filters of a convolution of bfloat16 images, without pooling;
+// sums are of float32. `tiles` is "amx" or "plain", which is slow.
+HL_EXPORT int32_t hl_dots_filters(const char* tiles, int32_t threads, hl_fork fork, const hl_conv3* conv,
+                                  const uint16_t* x, const uint16_t* dy, float* dw, float* workspace);
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,6 @@
 // The C interface of the 3×3 convolutions of whole batches: memory and threads.
-#include <thread>
-#include <vector>
-
 #include "backends.h"
+#include "fork.h"
 
 using namespace hotlap;
 
@@ -32,35 +30,6 @@ struct Plan {
   }
 };
 
-// Work that is cut into parts, which threads take one after another. Who does which does not matter to the result.
-struct Parts {
-  const Backend* backend;
-  const Conv3Job* job;
-  int what;
-  long count, next;
-  int slots;
-};
-
-void work_on(void* data) {
-  auto& parts = *static_cast<Parts*>(data);
-  const int slot = __atomic_fetch_add(&parts.slots, 1, __ATOMIC_RELAXED);
-  for (;;) {
-    const long part = __atomic_fetch_add(&parts.next, 1, __ATOMIC_RELAXED);
-    if (part >= parts.count) return;
-    parts.backend->conv3(*parts.job, parts.what, part, slot);
-  }
-}
-
-void run(int threads, hl_fork fork, const Backend* backend, const Conv3Job& job, int what, long count) {
-  Parts parts{backend, &job, what, count, 0, 0};
-  if (threads == 1) return work_on(&parts);
-  if (fork) return fork(work_on, &parts, (unsigned)threads, 0);
-  std::vector<std::thread> others;
-  for (int i = 1; i < threads; i++) others.emplace_back(work_on, &parts);
-  work_on(&parts);
-  for (auto& other : others) other.join();
-}
-
 Conv3Job job_of(const Plan& plan, int threads, const hl_conv3& conv, float* workspace) {
   // On whole cache lines.
   auto* base = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(workspace) + 63) / 64 * 64);
@@ -84,8 +53,8 @@ int32_t hl_conv3_forward(const char* instruction_set, int32_t threads, hl_fork f
   if (!plan.backend) return HL_BAD_ARGUMENT;
   Conv3Job job = job_of(plan, threads, *conv, workspace);
   job.x = x, job.filters = filters, job.y = y, job.index = index;
-  run(threads, fork, plan.backend, job, kFilters, job.parts);
-  run(threads, fork, plan.backend, job, kForward, plan.size.blocks);
+  on_threads(threads, fork, job.parts, [&](long part, int slot) { plan.backend->conv3(job, kFilters, part, slot); });
+  on_threads(threads, fork, plan.size.blocks, [&](long part, int slot) { plan.backend->conv3(job, kForward, part, slot); });
   return 0;
 }
 
@@ -95,7 +64,7 @@ int32_t hl_conv3_filters(const char* instruction_set, int32_t threads, hl_fork f
   if (!plan.backend) return HL_BAD_ARGUMENT;
   Conv3Job job = job_of(plan, threads, *conv, workspace);
   job.x = x, job.dy = dy, job.dw = dw, job.index = const_cast<uint8_t*>(index);
-  run(threads, fork, plan.backend, job, kSums, job.parts);
-  run(threads, fork, plan.backend, job, kGradients, job.parts);
+  on_threads(threads, fork, job.parts, [&](long part, int slot) { plan.backend->conv3(job, kSums, part, slot); });
+  on_threads(threads, fork, job.parts, [&](long part, int slot) { plan.backend->conv3(job, kGradients, part, slot); });
   return 0;
 }

@@ -3,8 +3,9 @@
 #define HL_SPACE generic
 
 #include "conv3.h"
+#include "norm.h"
 #include "run.h"
 
 namespace hotlap {
-const Backend kGeneric = {"generic", HL_LANES, generic::train, generic::logits, generic::derive, generic::conv3_work, generic::conv3_size};
+const Backend kGeneric = {"generic", HL_LANES, generic::train, generic::logits, generic::derive, generic::conv3_work, generic::conv3_size, generic::norm_work};
 }

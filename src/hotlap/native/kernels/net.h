@@ -149,6 +149,21 @@ struct Conv3Size {
   long blocks, slot, matrices;
 };
 
+// What is done to a part of the images: sums for the statistics, with pooling; all else; sums for the gradients; the gradients.
+enum { kStatistics, kNormalise, kGradientSums, kGradientsOfInput };
+
+struct NormJob {
+  hl_norm norm;
+  long parts;
+  const void *x, *added, *dy;
+  void *pooled, *y, *dx, *to_added;
+  uint8_t* places;
+  float* stats;                    // (3, channels)
+  float *scale, *shift, *first;    // of each channel: normalised values are value · scale + shift
+  float *by_value, *constant;      // the gradient is behind · scale + value · by_value + constant
+  double* sums;                    // (parts, 2, channels)
+};
+
 // What an instruction set provides.
 struct Backend {
   const char* name;
@@ -158,6 +173,7 @@ struct Backend {
   void (*derive)(Net&, int thread);
   void (*conv3)(const Conv3Job&, int what, long part, int slot);
   Conv3Size (*conv3_size)(const hl_conv3&);
+  void (*norm)(const NormJob&, int what, long part);
 };
 
 extern const Backend kGeneric;

@@ -1,0 +1,27 @@
+"""The threads that PyTorch keeps, for work of the compiled kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def fork() -> int | None:
+    """The address of GOMP_parallel in PyTorch's OpenMP library, so that its threads do the work; None without one.
+
+    Threads of our own would share the cores with PyTorch's, which keep spinning for a while after each operation.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    loaded = {fields[5].strip() for line in lines if len(fields := line.split(maxsplit=5)) == 6}
+    for path in sorted(loaded):
+        if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
+            library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+            if hasattr(library, "GOMP_parallel"):
+                return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
+    return None

@@ -1,0 +1,27 @@
+// Products of bfloat16 tiles: what they work on, and what computes them.
+#pragma once
+
+#include "api.h"
+
+namespace hotlap {
+
+struct DotsJob {
+  const hl_conv3* conv;
+  const uint16_t *x, *dy;
+  float* dw;
+  uint16_t* numbers;  // of each slot
+  float* sums;        // of each part
+  long parts;
+};
+
+struct DotsBackend {
+  void (*part)(const DotsJob&, long part, int slot);
+  void (*gather)(const DotsJob&, long panel);
+};
+
+extern const DotsBackend kPlainDots;
+#ifdef HL_WITH_AMX
+extern const DotsBackend kAmxDots;
+#endif
+
+}  // namespace hotlap

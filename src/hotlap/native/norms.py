@@ -1,0 +1,145 @@
+"""Max-pooling, batch normalisation and activation in the compiled kernels, for PyTorch networks on a CPU.
+
+Operation by operation, PyTorch goes over the images eight to twelve times between one convolution and the next. Here it
+is twice, and twice more backwards, since a normalisation needs sums over the whole batch first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from hotlap.native import library as lib
+from hotlap.native.forking import fork
+
+KINDS: dict[type[nn.Module], int] = {nn.ReLU: lib.RELU, nn.SiLU: lib.SILU, nn.GELU: lib.GELU, nn.CELU: lib.CELU}
+"""Activations by class, and what the kernels call them."""
+
+_TYPES = {torch.float32: lib.FLOAT32, torch.bfloat16: lib.BFLOAT16}
+
+
+def handles(images: Tensor, norm: nn.Module, activation: nn.Module) -> bool:
+    """Tell whether ``normalise`` can do what ``activation(norm(images))`` does in training."""
+    return (
+        isinstance(norm, nn.BatchNorm2d)
+        and norm.weight is not None
+        and norm.running_mean is not None
+        and norm.momentum is not None
+        and getattr(norm, "splits", 1) == 1
+        and norm.weight.dtype == torch.float32
+        and type(activation) in KINDS
+        and not (isinstance(activation, nn.GELU) and activation.approximate != "none")
+        and type(images) is Tensor
+        and images.device.type == "cpu"
+        and images.is_contiguous(memory_format=torch.channels_last)
+        and images.dtype in _TYPES
+        and images.numel() > images.shape[1]
+        and not lib.missing()
+    )
+
+
+def normalise(
+    images: Tensor, norm: nn.BatchNorm2d, activation: nn.Module, *, pool: bool, added: Tensor | None = None
+) -> Tensor:
+    """Pool, normalise by the batch, add and activate: ``activation(norm(pool(images)) + added)``, as in training.
+
+    What lies between is not rounded to the images' type. The running statistics of ``norm`` are moved.
+
+    Args:
+        images: (N, C, H, W), float32 or bfloat16, on the CPU.
+        norm: with float32 weight (a parameter or a buffer), bias and statistics.
+        activation: one of ``KINDS``.
+        pool: take the greatest of each 2×2 pixels first; a last odd row or column is left out.
+        added: like ``images``, added before the activation; not together with ``pool``.
+
+    Returns:
+        (N, C, H, W) or (N, C, H // 2, W // 2), of the type of ``images``, in channels-last memory; differentiable once.
+    """
+    assert added is None or not pool
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    alpha = float(getattr(activation, "alpha", 1.0))
+    result, stats = _Normalise.apply(  # type: ignore[no-untyped-call]
+        images, added, norm.weight, norm.bias, norm.eps, KINDS[type(activation)], alpha, pool
+    )
+    with torch.no_grad():
+        count = result.numel() // result.shape[1]
+        norm.running_mean.lerp_(stats[0], norm.momentum)
+        norm.running_var.lerp_(stats[1] * (count / max(1, count - 1)), norm.momentum)
+    return result  # type: ignore[no-any-return]
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: int,
+        alpha: float, pool: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        images = _last(images)
+        added = None if added is None else _last(added.to(images.dtype))
+        n, channels, *whole = images.shape
+        height, width = (side // 2 for side in whole) if pool else whole
+        result = _empty(images, height, width)
+        values = _empty(images, height, width) if pool else images
+        places = _empty(images, height, width, torch.uint8) if pool else None
+        stats = torch.empty(3, channels)
+        job = np.array(
+            (n, channels, *whole, height, width, pool, kind, _TYPES[images.dtype], alpha, eps), lib.Norm
+        )  # fmt: skip
+        weight, bias = weight.contiguous(), bias.contiguous()
+        _call(
+            "forward", job, images, added, weight, bias, values if pool else None, places, stats, result
+        )  # fmt: skip
+        ctx.save_for_backward(values, added, places, stats, weight, bias)
+        ctx.job = job
+        ctx.mark_non_differentiable(stats)
+        return result, stats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        values, added, places, stats, weight, bias = ctx.saved_tensors
+        job = ctx.job
+        gradient = _last(gradient.to(values.dtype))
+        out = _empty(values, int(job["height_in"]), int(job["width_in"]))
+        to_added = None if added is None else torch.empty_like(values)
+        sums = torch.empty(2, len(weight))
+        _call("backward", job, gradient, values, added, places, stats, weight, bias, out, to_added, sums)
+        return (
+            out,
+            to_added,
+            sums[1] if ctx.needs_input_grad[2] else None,
+            sums[0] if ctx.needs_input_grad[3] else None,
+            None, None, None, None,
+        )  # fmt: skip
+
+
+def _call(name: str, job: Any, *tensors: Tensor | None) -> None:
+    library = lib.kernels()
+    assert isinstance(library, ctypes.CDLL)
+    at = int(job.ctypes.data)
+    workspace = np.empty(int(library.hl_norm_workspace(at)), np.float64)
+    addresses = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    code = getattr(library, f"hl_norm_{name}")(
+        lib.chosen_instruction_set().encode(), torch.get_num_threads(), fork(), at, *addresses,
+        int(workspace.ctypes.data),
+    )  # fmt: skip
+    if code:
+        raise ValueError(library.hl_message(code).decode())
+
+
+def _empty(like: Tensor, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
+    shape = (len(like), like.shape[1], height, width)
+    return torch.empty(shape, dtype=dtype or like.dtype, memory_format=torch.channels_last)
+
+
+def _last(x: Tensor) -> Tensor:
+    """As (N, H, W, C) in memory; strides of sides of length 1 say nothing, so they are not trusted."""
+    _, c, h, w = x.shape
+    if x.stride() == (h * w * c, 1, w * c, c):
+        return x
+    return torch.empty(x.shape, dtype=x.dtype, memory_format=torch.channels_last).copy_(x)

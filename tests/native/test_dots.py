@@ -1,0 +1,184 @@
+"""Gradients of filters by products of bfloat16 tiles against float64, and networks that use them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from hotlap.engine.network import forward_of
+from hotlap.engine.precision import context
+from hotlap.engine.program import Program
+from hotlap.engine.updates import Updates
+from hotlap.ladder import get_recipe
+from hotlap.native import library as lib
+from hotlap.native.convolutions import TiledConvolutions
+from hotlap.native.convolver import Convolution, FilterSums
+from hotlap.native.forking import fork
+from hotlap.native.library import POOL_NONE, POOL_OUT
+from hotlap.recipe import Recipe
+
+pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
+
+CPU = torch.device("cpu")
+TILES = ["plain", pytest.param("amx", marks=pytest.mark.skipif(not lib.has_amx(), reason="no matrix registers"))]
+
+
+def images_of(*shape: int) -> Tensor:
+    """Random numbers of bfloat16 in channels-last memory."""
+    rng = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(shape, generator=rng).bfloat16().to(memory_format=torch.channels_last)
+
+
+def sums(tiles: str, x: Tensor, dy: Tensor, pad: int, threads: int, own_threads: bool = False) -> Tensor:
+    """The gradients of the filters as the kernels find them."""
+    n, channels, height, width = x.shape
+    x, dy = x.permute(0, 2, 3, 1).contiguous(), dy.permute(0, 2, 3, 1).contiguous()
+    dw = torch.full((dy.shape[3], 9, channels), torch.nan)
+    conv = Convolution(n, height, width, channels, dy.shape[3], pad, POOL_NONE)
+    FilterSums(tiles, None if own_threads else fork()).sum(
+        conv, (9 * channels, 1, channels), x.data_ptr(), dy.data_ptr(), dw.data_ptr(), threads
+    )
+    return dw.view(-1, 3, 3, channels).permute(0, 3, 1, 2)
+
+
+def exact_sums(x: Tensor, dy: Tensor, pad: int) -> Tensor:
+    """The same by PyTorch in float64."""
+    filters = torch.zeros(dy.shape[1], x.shape[1], 3, 3, dtype=torch.float64)
+    found: Tensor = torch.ops.aten.convolution_backward(
+        dy.double(), x.double(), filters, None, (1, 1), (pad, pad), (1, 1), False, (0, 0), 1, (False, True, False)
+    )[1]
+    return found
+
+
+@pytest.mark.parametrize("tiles", TILES)
+@given(
+    n=st.integers(1, 12), channels=st.integers(1, 70), out=st.integers(1, 70), height=st.integers(3, 17),
+    width=st.integers(3, 17), pad=st.integers(0, 2), threads=st.integers(1, 3),
+)  # fmt: skip
+@example(n=3, channels=24, out=64, height=31, width=31, pad=1, threads=2)
+@example(n=150, channels=33, out=8, height=3, width=3, pad=1, threads=2)
+@example(n=2, channels=8, out=8, height=50, width=60, pad=0, threads=3)
+@settings(max_examples=25, deadline=None)
+def test_equals_float64(
+    tiles: str, n: int, channels: int, out: int, height: int, width: int, pad: int, threads: int
+) -> None:
+    x, dy = images_of(n, channels, height, width), images_of(n, out, height + 2 * pad - 2, width + 2 * pad - 2)
+    found, exact = sums(tiles, x, dy, pad, threads), exact_sums(x, dy, pad)
+    # Products of bfloat16 are exact in float32; only the sums are rounded.
+    usual = (n * (height + 2 * pad - 2) * (width + 2 * pad - 2)) ** 0.5
+    assert float((found - exact).abs().max()) < 1e-5 * max(usual, float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("tiles", TILES)
+def test_the_same_threads_give_the_same_bits_whoever_runs_them(tiles: str) -> None:
+    x, dy = images_of(70, 40, 7, 7), images_of(70, 48, 7, 7)
+    first = sums(tiles, x, dy, 1, 2)
+    for own in (False, True):
+        assert torch.equal(first, sums(tiles, x, dy, 1, 2, own))
+
+
+def test_what_is_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = np.empty(9, np.float32).ctypes.data
+    for tiles, conv in (
+        ("plain", Convolution(1, 2, 2, 8, 8, 0, POOL_NONE)),
+        ("plain", Convolution(1, 8, 8, 8, 8, 3, POOL_NONE)),
+        ("plain", Convolution(1, 8, 8, 8, 8, 1, POOL_OUT)),
+        ("mmx", Convolution(1, 8, 8, 8, 8, 1, POOL_NONE)),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            FilterSums(tiles, None).sum(conv, (72, 1, 8), at, at, at, 1)
+    monkeypatch.setenv(lib.ISA_VARIABLE, "generic")
+    assert not lib.has_amx()
+
+
+def rounded(conv: nn.Conv2d, images: Tensor) -> list[Tensor]:
+    """Outputs and gradients of a convolution, computed with autocast, of a loss that is not linear."""
+    images = images.detach().requires_grad_()
+    conv.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = conv(images)
+    out.float().square().sum().backward()
+    assert images.grad is not None and conv.weight.grad is not None
+    return [out.detach(), images.grad, conv.weight.grad]
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_convolution_is_that_of_autocast(channels_last: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(2)
+    conv, images = nn.Conv2d(16, 24, 3, padding=1, bias=False), torch.randn(6, 16, 9, 9, dtype=dtype)
+    if channels_last:
+        conv, images = conv.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    expected = rounded(conv, images)
+    with TiledConvolutions("plain") as tiled:
+        found = rounded(conv, images)
+    assert tiled.used == 1
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype is b.dtype
+        assert float((a.float() - b.float()).norm()) < 1e-2 * float(b.float().norm())
+    assert torch.equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(16, 16, 5, padding=2, bias=False),
+        nn.Conv2d(16, 16, 3, padding=1, stride=2, bias=False),
+        nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False),
+        nn.Conv2d(16, 16, 3, padding=1),
+    ],
+)
+def test_other_convolutions_stay_with_pytorch(conv: nn.Conv2d) -> None:
+    images = torch.randn(2, 16, 8, 8)
+    with TiledConvolutions("plain") as tiled:
+        conv(images)
+        nn.Conv2d(16, 16, 3, bias=False)(images)  # without autocast
+        with torch.autocast("cpu", torch.bfloat16):
+            conv(images)
+    assert tiled.used == 0
+
+
+def small(**changes: object) -> Recipe:
+    """The record for a CPU with narrow layers."""
+    return get_recipe("cifar10/record-cpu").with_changes(
+        {"engine.precision": "bf16", "model.widths": (16, 24, 16), "batch_size": 20, **changes}
+    )
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_network_learns_the_same_with_and_without(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotlap.engine.network.has_amx", lambda: True)
+    monkeypatch.setattr("hotlap.native.convolutions.TILES", "plain")
+    torch.manual_seed(1)
+    images, labels = torch.randn(20, 3, 32, 32), torch.arange(20) % 10
+    losses: list[list[float]] = []
+    for on in (True, False):
+        torch.manual_seed(0)
+        recipe = small(**{"engine.amx": on, "engine.fused": fused and on})
+        program = Program(recipe, (3, 32, 32), 10, CPU, 1)
+        updates = Updates(recipe, program.weights(recipe))
+        losses.append([])
+        for step in range(5):
+            updates.zero_grad()
+            with context(program.precision, CPU):
+                loss = program.losses(images, labels)
+            program.backward(loss)
+            updates.step(step, 20, 5)
+            losses[-1].append(float(loss.detach()))
+        assert (program.forward is program.network) is not on
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_used_only_where_it_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotlap.engine.network.has_amx", lambda: True)
+    network = nn.Linear(2, 2)
+    assert forward_of(network, small(), "bf16") is not network
+    assert forward_of(network, small(**{"engine.amx": False}), "bf16") is network
+    assert forward_of(nn.Linear(2, 2).to("meta"), small(), "bf16").__class__ is nn.Linear
+    monkeypatch.setattr("hotlap.engine.network.has_amx", lambda: False)
+    assert forward_of(network, small(), "bf16") is network

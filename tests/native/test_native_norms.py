@@ -1,0 +1,140 @@
+"""Pooling, normalising and activating in the compiled kernels against PyTorch's own layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from hotlap.models.norms import GhostBatchNorm2d
+from hotlap.native import library as lib
+from hotlap.native import norms
+from normalising import ACTIVATIONS, both, both_added, check, images_of, norm_of
+
+pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
+
+# To the nearest number of 8 bits, and a little for what came before.
+BFLOAT16 = 1.01 * 2**-8
+
+
+@pytest.fixture(params=lib.instruction_sets())
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each instruction set that is there, in use."""
+    monkeypatch.setenv(lib.ISA_VARIABLE, request.param)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
+@pytest.mark.parametrize("pool", [True, False])
+def test_equals_the_layers_one_after_another(isa: str, act: nn.Module, pool: bool) -> None:
+    check(both(norms, images_of(3, 5, 7, 6), norm_of(5), act, pool=pool), 1e-5)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
+def test_activations_are_exact_far_from_zero(isa: str, act: nn.Module) -> None:
+    norm, images = norm_of(8), images_of(2, 8, 20, 20)
+    with torch.no_grad():
+        norm.weight.fill_(30)
+    check(both(norms, images, norm, act, pool=False), 1e-5)
+
+
+@given(
+    n=st.integers(1, 9), channels=st.integers(1, 140), height=st.integers(2, 13), width=st.integers(2, 13),
+    pool=st.booleans(), threads=st.integers(1, 3), half=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_any_number_of_images_channels_and_pixels(
+    n: int, channels: int, height: int, width: int, pool: bool, threads: int, half: bool
+) -> None:
+    if pool and n * (height // 2) * (width // 2) < 3:
+        n = 3
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        images = images_of(n, channels, height, width, dtype=torch.bfloat16 if half else torch.float32)
+        pairs = both(norms, images, norm_of(channels), nn.SiLU(), pool=pool)
+    finally:
+        torch.set_num_threads(before)
+    check(pairs[:2], BFLOAT16 if half else 1e-4)
+    check(pairs[2:], 1e-4)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
+def test_adds_before_the_activation(isa: str, act: nn.Module) -> None:
+    check(both_added(norms, norm_of(5), act), 1e-5)
+
+
+def test_a_mean_far_from_zero_costs_no_digits_of_the_variance() -> None:
+    norm = norm_of(4)
+    images = (images_of(4, 4, 6, 6).detach() + 3000).requires_grad_()
+    norms.normalise(images, norm, nn.ReLU(), pool=False)
+    assert torch.allclose(norm.running_var.double(), 0.6 + 0.4 * images.detach().double().var((0, 2, 3)), rtol=1e-4)
+
+
+def test_a_scale_that_is_not_learned_gets_no_gradient() -> None:
+    norm = norm_of(6, learned_scale=False)
+    check(both(norms, images_of(2, 6, 4, 4), norm, nn.SiLU(), pool=True), 1e-5)
+    assert norm.weight.grad is None
+
+
+def test_of_equal_maxima_the_first_gets_the_gradient() -> None:
+    images = torch.zeros(2, 2, 4, 4).contiguous(memory_format=torch.channels_last)
+    images[1] = 1
+    images.requires_grad_()
+    norms.normalise(images, norm_of(2), nn.SiLU(), pool=True).square().sum().backward()
+    assert images.grad is not None
+    corners = images.grad.view(2, 2, 2, 2, 2, 2)
+    assert corners[:, :, :, 0, :, 0].abs().min() > 0
+    assert corners[:, :, :, 1].abs().max() == 0 and corners[..., 1].abs().max() == 0
+
+
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_not_a_number_stays_so(isa: str, pool: bool, dtype: torch.dtype) -> None:
+    images = images_of(2, 3, 4, 4, dtype=dtype).detach()
+    images[1, 2, 3, 3] = torch.nan
+    result = norms.normalise(images, norm_of(3), nn.ReLU(), pool=pool)
+    assert result[:, :2].isfinite().all() and not result[:, 2].isfinite().any()
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    found: list[list[Tensor]] = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        images = images_of(70, 20, 9, 9)
+        result = norms.normalise(images, norm_of(20), nn.GELU(), pool=True)
+        result.backward(torch.ones_like(result))
+        assert images.grad is not None
+        found.append([result, images.grad])
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_what_it_does_not_handle() -> None:
+    images, norm = images_of(2, 4, 4, 4), norm_of(4)
+    assert norms.handles(images, norm, nn.GELU())
+    assert not norms.handles(images, norm, nn.GELU(approximate="tanh"))
+    assert not norms.handles(images, norm, nn.Tanh())
+    assert not norms.handles(images.double(), norm, nn.GELU())
+    assert not norms.handles(images.contiguous(), norm, nn.GELU())
+    assert not norms.handles(images.to("meta"), norm, nn.GELU())
+    assert not norms.handles(images, nn.GroupNorm(2, 4), nn.GELU())
+    assert not norms.handles(images_of(1, 4, 1, 1), norm, nn.GELU())
+    ghost = GhostBatchNorm2d(4, splits=2, eps=1e-5, momentum=0.1, learned_scale=True)
+    assert not norms.handles(images, ghost, nn.GELU())
+
+
+def test_sizes_that_do_not_go_together_are_refused() -> None:
+    library = lib.kernels()
+    assert not isinstance(library, str)
+    for wrong in ({"height": 3}, {"n": 0}, {"activation": 9}, {"type": 2}, {"channels": 0}):
+        fields = {"n": 1, "channels": 4, "height_in": 4, "width_in": 4, "height": 2, "width": 2}
+        fields |= {"pool": 1, "activation": 1, "type": 0}
+        job = np.array((*(fields | wrong).values(), 1.0, 1e-5), lib.Norm)
+        assert library.hl_norm_workspace(int(job.ctypes.data)) == -1
+        assert library.hl_norm_forward(b"generic", 1, None, int(job.ctypes.data), *[None] * 9) == -1
