@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -14,12 +16,14 @@ from hotlap.engine.precision import context
 from hotlap.engine.program import Program
 from hotlap.engine.updates import Updates
 from hotlap.ladder import get_recipe
+from hotlap.models import layers
 from hotlap.native import library as lib
 from hotlap.native.convolutions import TiledConvolutions
 from hotlap.native.convolver import Convolution, FilterSums
 from hotlap.native.forking import fork
 from hotlap.native.library import POOL_NONE, POOL_OUT
 from hotlap.recipe import Recipe
+from normalising import norm_of
 
 pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
 
@@ -33,15 +37,19 @@ def images_of(*shape: int) -> Tensor:
     return torch.randn(shape, generator=rng).bfloat16().to(memory_format=torch.channels_last)
 
 
-def sums(tiles: str, x: Tensor, dy: Tensor, pad: int, threads: int, own_threads: bool = False) -> Tensor:
-    """The gradients of the filters as the kernels find them."""
+def sums(
+    tiles: str, x: Tensor, dy: Tensor, pad: int, threads: int, *, own_threads: bool = False, index: Tensor | None = None
+) -> Tensor:
+    """The gradients of the filters as the kernels find them; with an index, dy is pooled."""
     n, channels, height, width = x.shape
     x, dy = x.permute(0, 2, 3, 1).contiguous(), dy.permute(0, 2, 3, 1).contiguous()
+    index = None if index is None else index.permute(0, 2, 3, 1).contiguous()
     dw = torch.full((dy.shape[3], 9, channels), torch.nan)
-    conv = Convolution(n, height, width, channels, dy.shape[3], pad, POOL_NONE)
+    conv = Convolution(n, height, width, channels, dy.shape[3], pad, POOL_NONE if index is None else POOL_OUT)
     FilterSums(tiles, None if own_threads else fork()).sum(
-        conv, (9 * channels, 1, channels), x.data_ptr(), dy.data_ptr(), dw.data_ptr(), threads
-    )
+        conv, (9 * channels, 1, channels), x.data_ptr(), dy.data_ptr(), None if index is None else index.data_ptr(),
+        dw.data_ptr(), threads,
+    )  # fmt: skip
     return dw.view(-1, 3, 3, channels).permute(0, 3, 1, 2)
 
 
@@ -74,11 +82,31 @@ def test_equals_float64(
 
 
 @pytest.mark.parametrize("tiles", TILES)
+@given(
+    n=st.integers(1, 5), channels=st.integers(1, 40), out=st.integers(1, 70), height=st.integers(4, 17),
+    width=st.integers(4, 17), pad=st.integers(0, 2),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_pooled_gradients_belong_to_one_pixel_of_four(
+    tiles: str, n: int, channels: int, out: int, height: int, width: int, pad: int
+) -> None:
+    x, rows, columns = images_of(n, channels, height, width), height + 2 * pad - 2, width + 2 * pad - 2
+    pooled = images_of(n, out, rows // 2, columns // 2)
+    index = torch.randint(4, pooled.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+    dy = torch.zeros(n, out, rows, columns, dtype=torch.bfloat16)
+    for corner in range(4):
+        part = dy[:, :, corner // 2 : rows // 2 * 2 : 2, corner % 2 : columns // 2 * 2 : 2]
+        part.copy_(pooled * (index == corner))
+    found, exact = sums(tiles, x, pooled, pad, 2, index=index), exact_sums(x, dy, pad)
+    assert float((found - exact).abs().max()) < 1e-5 * max(dy.numel() ** 0.5, float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("tiles", TILES)
 def test_the_same_threads_give_the_same_bits_whoever_runs_them(tiles: str) -> None:
     x, dy = images_of(70, 40, 7, 7), images_of(70, 48, 7, 7)
     first = sums(tiles, x, dy, 1, 2)
     for own in (False, True):
-        assert torch.equal(first, sums(tiles, x, dy, 1, 2, own))
+        assert torch.equal(first, sums(tiles, x, dy, 1, 2, own_threads=own))
 
 
 def test_what_is_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +118,7 @@ def test_what_is_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         ("mmx", Convolution(1, 8, 8, 8, 8, 1, POOL_NONE)),
     ):
         with pytest.raises(ValueError, match="do not fit"):
-            FilterSums(tiles, None).sum(conv, (72, 1, 8), at, at, at, 1)
+            FilterSums(tiles, None).sum(conv, (72, 1, 8), at, at, None, at, 1)
     monkeypatch.setenv(lib.ISA_VARIABLE, "generic")
     assert not lib.has_amx()
 
@@ -147,6 +175,27 @@ def small(**changes: object) -> Recipe:
     return get_recipe("cifar10/record-cpu").with_changes(
         {"engine.precision": "bf16", "model.widths": (16, 24, 16), "batch_size": 20, **changes}
     )
+
+
+def test_a_pooled_layer_is_its_parts_one_after_another() -> None:
+    torch.manual_seed(4)
+    conv = nn.Conv2d(16, 24, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    images = torch.randn(6, 16, 9, 9).bfloat16().to(memory_format=torch.channels_last)
+    act, found = nn.SiLU(), []
+    for tiles in (True, False):
+        norm = norm_of(24)
+        norm.fused = "native"
+        conv.zero_grad()
+        with TiledConvolutions("plain") if tiles else nullcontext() as tiled, torch.autocast("cpu", torch.bfloat16):
+            out = layers.convolve_and_activate(conv, norm, act, images, pool=nn.MaxPool2d(2))
+        assert tiled is None or tiled.used == 1
+        out.float().square().sum().backward()
+        assert conv.weight.grad is not None and norm.bias.grad is not None and norm.weight.grad is not None
+        assert norm.running_mean is not None
+        found.append([out.detach(), conv.weight.grad.clone(), norm.bias.grad, norm.weight.grad, norm.running_mean])
+    for a, b in zip(*found, strict=True):
+        assert float((a.float() - b.float()).norm()) < 1e-2 * float(b.float().norm())
+    assert torch.equal(found[0][0], found[1][0])
 
 
 @pytest.mark.parametrize("fused", [True, False])

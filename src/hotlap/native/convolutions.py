@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from hotlap.models.layers import convolve_and_pool
+from hotlap.models.layers import convolve_and_pool, convolve_pool_and_activate
 from hotlap.native.convolver import Convolution, Convolver, FilterSums
 from hotlap.native.forking import fork
 from hotlap.native.library import POOL_IN, POOL_NONE, POOL_OUT
+from hotlap.native.pooled import pooled_layer
 
 LEAST_CHANNELS = 8
 """With fewer channels of input or output, transforming the tiles costs more than it saves."""
@@ -85,10 +86,22 @@ class TiledConvolutions(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Do what ``function`` does, or leave the gradients to the kernels."""
+        if function is convolve_pool_and_activate and _fits_layer(*args):
+            self.used += 1
+            conv, norm, act, images = args
+            return pooled_layer(conv, norm, act, images, self._summer)
         if function is torch.conv2d and not kwargs and len(args) == 7 and _fits(*args, rounded=True):
             self.used += 1
             return _Bfloat16Convolution.apply(args[0], args[1], args[4], self._summer)  # type: ignore[no-untyped-call]
         return function(*args, **(kwargs or {}))
+
+
+def _fits_layer(conv: nn.Module, _: nn.Module, __: nn.Module, images: Tensor) -> bool:
+    return (
+        isinstance(conv, nn.Conv2d)
+        and conv.padding_mode == "zeros"
+        and _fits(images, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups, rounded=True)
+    )
 
 
 def _fits_pooled(conv: nn.Module, pool: nn.Module, images: Tensor) -> bool:
@@ -142,7 +155,7 @@ class _Bfloat16Convolution(torch.autograd.Function):
             n, channels, height, width = images.shape
             conv = Convolution(n, height, width, channels, len(filters), ctx.padding[0], POOL_NONE)
             ctx.summer.sum(
-                conv, _strides(of_filters), images.data_ptr(), gradient.data_ptr(), of_filters.data_ptr(),
+                conv, _strides(of_filters), images.data_ptr(), gradient.data_ptr(), None, of_filters.data_ptr(),
                 torch.get_num_threads(),
             )  # fmt: skip
             of_filters = of_filters.to(ctx.types[1])

@@ -127,15 +127,17 @@ class FilterSums:
         self._workspace = np.empty(0, np.float32)
 
     def sum(
-        self, conv: Convolution, strides: tuple[int, int, int], x: int, dy: int, dw: int, threads: int
+        self, conv: Convolution, strides: tuple[int, int, int], x: int, dy: int, index: int | None, dw: int,
+        threads: int,
     ) -> None:  # fmt: skip
         """Set the gradients of the filters, of float32.
 
         Args:
-            conv: the convolution, without pooling.
+            conv: the convolution, without pooling or with ``POOL_OUT``.
             strides: as in ``Convolver.forward``.
             x: address of the images (n, height, width, into).
             dy: of the gradients (n, rows, columns, out).
+            index: as dy, of bytes, with ``POOL_OUT``: which of four pixels each belongs to; None without pooling.
             dw: of the first output and input channel's first tap.
             threads: how many work on it.
 
@@ -151,7 +153,7 @@ class FilterSums:
         if len(self._workspace) < floats:
             self._workspace = np.empty(floats, np.float32)
         space = int(self._workspace.ctypes.data)
-        self._done(self._library.hl_dots_filters(self._tiles, threads, self._fork, at, x, dy, dw, space))
+        self._done(self._library.hl_dots_filters(self._tiles, threads, self._fork, at, x, dy, index, dw, space))
 
     def _done(self, code: int) -> None:
         if code:

@@ -145,10 +145,11 @@ HL_EXPORT int32_t hl_norm_backward(const char* instruction_set, int32_t threads,
 HL_EXPORT int32_t hl_has_amx(void);
 // Floats of the workspace that the function below wants.
 HL_EXPORT int64_t hl_dots_workspace(const char* tiles, int32_t threads, const hl_conv3* conv);
-// Sets dw, laid out as the filters, to the gradients of the filters of a convolution of bfloat16 images, without pooling;
-// sums are of float32. `tiles` is "amx" or "plain", which is slow.
+// Sets dw, laid out as the filters, to the gradients of the filters of a convolution of bfloat16 images; sums are of float32.
+// With HL_POOL_OUT, dy and `index` are as in hl_conv3_filters. `tiles` is "amx" or "plain", which is slow.
 HL_EXPORT int32_t hl_dots_filters(const char* tiles, int32_t threads, hl_fork fork, const hl_conv3* conv,
-                                  const uint16_t* x, const uint16_t* dy, float* dw, float* workspace);
+                                  const uint16_t* x, const uint16_t* dy, const uint8_t* index, float* dw,
+                                  float* workspace);
 
 #ifdef __cplusplus
 }

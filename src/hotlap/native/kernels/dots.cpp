@@ -17,10 +17,14 @@ using namespace hotlap;
 namespace {
 
 struct PlainTiles {
-  static void interleave(const uint16_t* a, const uint16_t* b, long n, uint16_t* first, uint16_t* second) {
+  static uint16_t at(const Pixel& pixel, long c) {
+    if (pixel.blank() || (pixel.index && pixel.chosen()[c] != pixel.corner())) return 0;
+    return pixel.first()[c];
+  }
+  static void interleave(const Pixel& a, const Pixel& b, long n, uint16_t* first, uint16_t* second) {
     for (long c = 0; c < kPanel; c++) {
       uint16_t* to = (c < kTile ? first : second) + c % kTile * 2;
-      to[0] = a && c < n ? a[c] : 0, to[1] = b && c < n ? b[c] : 0;
+      to[0] = c < n ? at(a, c) : 0, to[1] = c < n ? at(b, c) : 0;
     }
   }
   static void transpose(const uint16_t* from, uint16_t* to) {
@@ -74,7 +78,7 @@ const DotsBackend* backend_of_dots(const char* name) {
 
 bool good(const char* tiles, int threads, const hl_conv3& c) {
   return backend_of_dots(tiles) && threads >= 1 && threads <= kMaxThreads && c.n >= 1 && c.in >= 1 && c.out >= 1 && c.pad >= 0 &&
-         c.pad <= 2 && c.pool == HL_POOL_NONE && c.height + 2 * c.pad >= 3 && c.width + 2 * c.pad >= 3;
+         c.pad <= 2 && (c.pool == HL_POOL_NONE || c.pool == HL_POOL_OUT) && c.height + 2 * c.pad >= 3 && c.width + 2 * c.pad >= 3;
 }
 
 }  // namespace
@@ -92,12 +96,12 @@ int64_t hl_dots_workspace(const char* tiles, int32_t threads, const hl_conv3* co
 }
 
 int32_t hl_dots_filters(const char* tiles, int32_t threads, hl_fork fork, const hl_conv3* conv, const uint16_t* x,
-                        const uint16_t* dy, float* dw, float* workspace) {
-  if (!good(tiles, threads, *conv)) return HL_BAD_ARGUMENT;
+                        const uint16_t* dy, const uint8_t* index, float* dw, float* workspace) {
+  if (!good(tiles, threads, *conv) || (conv->pool == HL_POOL_OUT) != (index != nullptr)) return HL_BAD_ARGUMENT;
   const DotsBackend* backend = backend_of_dots(tiles);
   const Grid g(*conv);
   auto* base = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(workspace) + 63) / 64 * 64);
-  DotsJob job{conv, x, dy, dw, nullptr, base, threads};
+  DotsJob job{conv, x, dy, index, dw, nullptr, base, threads};
   job.numbers = reinterpret_cast<uint16_t*>(base + threads * g.sums);
   on_threads(threads, fork, job.parts, [&](long part, int slot) { backend->part(job, part, slot); });
   on_threads(threads, fork, g.out_panels, [&](long panel, int) { backend->gather(job, panel); });

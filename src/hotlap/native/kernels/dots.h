@@ -46,14 +46,36 @@ struct Grid {
   long numbers() const { return up(gradient_numbers(), 32) + up(image_numbers(), 32) + up(4 * (2 * pairs + pixels), 32); }
 };
 
-// Where each pixel of the grid lies in an array of height×width pixels, or -1 for a zero.
-inline void places_of(const Grid& g, long first, long count, long height, long width, long channels, long from, long to, int64_t* at) {
+// Images of height×width pixels, of which some lie on the grid.
+struct Images {
+  long first, count, height, width, channels;
+  bool pooled;  // there is one pixel for four
+};
+
+// Where each pixel of the grid lies in the images, or -1 for a zero; with pooling four times that, and which of four it is.
+inline void places_of(const Grid& g, const Images& of, long from, long to, int64_t* at) {
+  const long share = of.pooled ? 2 : 1;
   for (long q = from; q < to; q++) {
-    const long image = q < 0 ? count : q / g.image, rest = q - image * g.image, row = rest / g.pitch, column = rest % g.pitch;
-    const bool inside = image < count && row < height && column < width;
-    at[q - from] = inside ? (((first + image) * height + row) * width + column) * channels : -1;
+    const long image = q < 0 ? of.count : q / g.image, rest = q - image * g.image;
+    const long row = rest / g.pitch, column = rest % g.pitch;
+    const bool inside = image < of.count && row < of.height * share && column < of.width * share;
+    const long place = (((of.first + image) * of.height + row / share) * of.width + column / share) * of.channels;
+    at[q - from] = !inside ? -1 : of.pooled ? 4 * place + row % 2 * 2 + column % 2 : place;
   }
 }
+
+// Some channels of a pixel, all zeros if `at` is negative. With an index, only those count that chose this pixel.
+struct Pixel {
+  const uint16_t* numbers;
+  const uint8_t* index;
+  int64_t at;
+  long channel;
+
+  bool blank() const { return at < 0; }
+  int corner() const { return (int)(at % 4); }
+  const uint16_t* first() const { return numbers + (index ? at / 4 : at) + channel; }
+  const uint8_t* chosen() const { return index + at / 4 + channel; }
+};
 
 template <class Tiles>
 struct Dots {
@@ -65,19 +87,19 @@ struct Dots {
         const long q = 2 * pair + phase;
         const int64_t a = at[q], b = at[q + 1];
         uint16_t* half = to + phase * g.pairs * 2 * kPanel + pair * kDepth;
-        Tiles::interleave(a < 0 ? nullptr : x + a + c0, b < 0 ? nullptr : x + b + c0, n, half, half + g.pairs * kDepth);
+        Tiles::interleave({x, nullptr, a, c0}, {x, nullptr, b, c0}, n, half, half + g.pairs * kDepth);
       }
   }
 
-  // (panel, step, 2, channel, pixel) of the gradients.
-  static void pack_gradients(const Grid& g, const uint16_t* dy, const int64_t* at, uint16_t* to) {
+  // (panel, step, 2, channel, pixel) of the gradients; with an index, each is of one pixel of four.
+  static void pack_gradients(const Grid& g, const uint16_t* dy, const uint8_t* index, const int64_t* at, uint16_t* to) {
     for (long panel = 0; panel < g.out_panels; panel++) {
       const long c0 = panel * kPanel, n = g.c.out - c0 < kPanel ? g.c.out - c0 : kPanel;
       for (long q = 0; q < g.pixels; q += kDepth) {
         alignas(64) uint16_t pairs[2][kTile][kDepth];
         for (int i = 0; i < kTile; i++) {
           const int64_t a = at[q + 2 * i], b = at[q + 2 * i + 1];
-          Tiles::interleave(a < 0 ? nullptr : dy + a + c0, b < 0 ? nullptr : dy + b + c0, n, pairs[0][i], pairs[1][i]);
+          Tiles::interleave({dy, index, a, c0}, {dy, index, b, c0}, n, pairs[0][i], pairs[1][i]);
         }
         uint16_t* out = to + (panel * g.pixels + q) * kPanel;
         Tiles::transpose(pairs[0][0], out);
@@ -109,10 +131,12 @@ struct Dots {
     [[maybe_unused]] const Tiles tiles;
     for (long i = part * g.c.n / job.parts; i < end; i += g.some, begun = true) {
       const long count = end - i < g.some ? end - i : g.some;
-      places_of(g, i, count, g.c.height, g.c.width, g.c.in, -g.before, 2 * g.pairs - g.before, at);
+      places_of(g, {i, count, g.c.height, g.c.width, g.c.in, false}, -g.before, 2 * g.pairs - g.before, at);
       int64_t* of_gradients = at + 2 * g.pairs;
-      places_of(g, i, count, g.out_h, g.out_w, g.c.out, 0, g.pixels, of_gradients);
-      pack_gradients(g, job.dy, of_gradients, gradients);
+      const bool pooled = g.c.pool == HL_POOL_OUT;
+      const long share = pooled ? 2 : 1;
+      places_of(g, {i, count, g.out_h / share, g.out_w / share, g.c.out, pooled}, 0, g.pixels, of_gradients);
+      pack_gradients(g, job.dy, job.index, of_gradients, gradients);
       for (long panel = 0; panel < g.in_panels; panel++) {
         pack_images(g, job.x, at, panel, images);
         add(g, gradients, images, sums + panel * each, !begun);

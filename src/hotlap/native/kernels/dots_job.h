@@ -8,6 +8,7 @@ namespace hotlap {
 struct DotsJob {
   const hl_conv3* conv;
   const uint16_t *x, *dy;
+  const uint8_t* index;  // which of four pixels each of dy belongs to, where there is pooling
   float* dw;
   uint16_t* numbers;  // of each slot
   float* sums;        // of each part

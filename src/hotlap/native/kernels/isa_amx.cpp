@@ -18,13 +18,18 @@ struct AmxTiles {
   }
   ~AmxTiles() { _tile_release(); }
 
-  static __m512i some(const uint16_t* p, long n) {
-    if (!p) return _mm512_setzero_si512();
-    return n >= kPanel ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16((1u << n) - 1, p);
+  static __m512i some(const Pixel& pixel, long n) {
+    if (pixel.blank()) return _mm512_setzero_si512();
+    __mmask32 which = n >= kPanel ? ~0u : (1u << n) - 1;
+    if (pixel.index) {
+      const __m256i chosen = _mm256_maskz_loadu_epi8(which, pixel.chosen());
+      which &= _mm256_cmpeq_epi8_mask(chosen, _mm256_set1_epi8((char)pixel.corner()));
+    }
+    return _mm512_maskz_loadu_epi16(which, pixel.first());
   }
   static __m512i wide(__m256i half) { return _mm512_cvtepu16_epi32(half); }
 
-  static void interleave(const uint16_t* a, const uint16_t* b, long n, uint16_t* first, uint16_t* second) {
+  static void interleave(const Pixel& a, const Pixel& b, long n, uint16_t* first, uint16_t* second) {
     const __m512i va = some(a, n), vb = some(b, n);
     const __m512i low = _mm512_or_si512(wide(_mm512_castsi512_si256(va)), _mm512_slli_epi32(wide(_mm512_castsi512_si256(vb)), 16));
     const __m512i high = _mm512_or_si512(wide(_mm512_extracti64x4_epi64(va, 1)), _mm512_slli_epi32(wide(_mm512_extracti64x4_epi64(vb, 1)), 16));

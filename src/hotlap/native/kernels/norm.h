@@ -16,6 +16,7 @@ typedef int8_t VP __attribute__((vector_size(W)));
 // Vectors of a type of images, of which at the end of the channels only n lie in memory.
 struct Float32 {
   typedef float T;
+  static constexpr bool kRough = false;
   HL_INLINE V load(const T* p, int n) {
     V v{};
     if (n >= W) std::memcpy(&v, p, sizeof v);
@@ -27,6 +28,7 @@ struct Float32 {
 
 struct Bfloat16 {
   typedef uint16_t T;
+  static constexpr bool kRough = true;
   HL_INLINE V load(const T* p, int n) {
     VH half{};
     if (n >= W) std::memcpy(&half, p, sizeof half);
@@ -130,7 +132,7 @@ void normalise_line(const NormJob& job, long line, int c0) {
       const int n = (int)(channels - c0 - k * W);
       V u = T::load(values + c, n) * scale[k] + shift[k];
       if (ADD) u += T::load(added + c, n);
-      T::store(y + c, activated<KIND>(u, alpha), n);
+      T::store(y + c, activated<KIND, T::kRough>(u, alpha), n);
     }
 }
 
@@ -159,7 +161,7 @@ void gradient_sums_of(const NormJob& job, long line, int c0, V (&sums)[2][kToget
       const V value = T::load(values + c, n);
       V u = value * scale[k] + shift[k];
       if (ADD) u += T::load(added + c, n);
-      const V g = T::load(dy + c, n) * slope<KIND>(u, alpha);
+      const V g = T::load(dy + c, n) * slope<KIND, T::kRough>(u, alpha);
       sums[0][k] += g, sums[1][k] += g * (value - mean[k]) * rstd[k];
     }
 }
@@ -191,7 +193,7 @@ void gradients_line(const NormJob& job, long line, int c0) {
       const V value = T::load(values + c, n);
       V u = value * scale[k] + shift[k];
       if (ADD) u += T::load(added + c, n);
-      const V g = T::load(dy + c, n) * slope<KIND>(u, alpha);
+      const V g = T::load(dy + c, n) * slope<KIND, T::kRough>(u, alpha);
       if (ADD) T::store(to_added + c, g, n);
       const V d = g * scale[k] + value * by_value[k] + constant[k];
       if (!POOL) {
