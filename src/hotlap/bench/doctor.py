@@ -274,12 +274,13 @@ def _compiler() -> Finding:
 
 
 def _kernels() -> Finding | str:
-    from hotlap.native.library import chosen_instruction_set, instruction_sets, missing
+    from hotlap.native.library import chosen_instruction_set, has_amx, instruction_sets, missing
 
     if reason := missing():
         advice = "install g++ or clang, then reinstall hotlap: small networks train several times faster"
         return Finding("kernels", f"none: {reason}", ok=False, advice=advice)
-    return f"{chosen_instruction_set()} (of {', '.join(instruction_sets())})"
+    tiles = " and AMX" if has_amx() else ""
+    return f"{chosen_instruction_set()}{tiles} (of {', '.join(instruction_sets())})"
 
 
 def _data_sets() -> str:
