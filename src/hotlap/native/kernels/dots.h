@@ -10,7 +10,9 @@
 
 #include "dots_job.h"
 
+// Nameless, since this is compiled for several instruction sets, and the linker must not merge what it is compiled to.
 namespace hotlap {
+namespace {
 
 constexpr int kTile = 16;         // rows of a tile; channels
 constexpr int kDepth = 2 * kTile;  // pixels that a product of two tiles goes over
@@ -161,4 +163,5 @@ struct Dots {
   }
 };
 
+}  // namespace
 }  // namespace hotlap
