@@ -23,7 +23,7 @@ struct PlainTiles {
   }
   static void interleave(const Pixel& a, const Pixel& b, long n, uint16_t* first, uint16_t* second) {
     for (long c = 0; c < kPanel; c++) {
-      uint16_t* to = (c < kTile ? first : second) + c % kTile * 2;
+      uint16_t* to = (tile_of(c) == 0 ? first : second) + row_of(c) * 2;
       to[0] = c < n ? at(a, c) : 0, to[1] = c < n ? at(b, c) : 0;
     }
   }

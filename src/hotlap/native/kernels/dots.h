@@ -18,6 +18,10 @@ constexpr int kTile = 16;         // rows of a tile; channels
 constexpr int kDepth = 2 * kTile;  // pixels that a product of two tiles goes over
 constexpr int kPanel = 2 * kTile;  // channels that are worked on together
 
+// Interleaving puts four channels into one tile, the next four into the other, and so on.
+inline int tile_of(long channel) { return channel % 8 / 4; }
+inline int row_of(long channel) { return (int)(channel % kPanel / 8 * 4 + channel % 4); }
+
 inline long up(long n, long to) { return (n + to - 1) / to * to; }
 
 // Sizes of the grid, and what a thread has in hand: some images at a time.
@@ -154,10 +158,10 @@ struct Dots {
     for (long out = panel * kPanel; out < (panel + 1) * kPanel && out < c.out; out++)
       for (int tap = 0; tap < 9; tap++)
         for (long in = 0; in < c.in; in++) {
-          const long o = out % kPanel, i = in % kPanel;
-          const long tile = ((in / kPanel * g.out_panels + panel) * 9 + tap) * kPanel * kPanel + (o / kTile * 2 + i / kTile) * kTile * kTile;
+          const long tiles = ((in / kPanel * g.out_panels + panel) * 9 + tap) * kPanel * kPanel;
+          const long tile = tiles + (tile_of(out) * 2 + tile_of(in)) * kTile * kTile;
           float sum = 0;
-          for (long part = 0; part < job.parts; part++) sum += job.sums[part * g.sums + tile + o % kTile * kTile + i % kTile];
+          for (long part = 0; part < job.parts; part++) sum += job.sums[part * g.sums + tile + row_of(out) * kTile + row_of(in)];
           job.dw[out * c.filter_out + in * c.filter_in + tap * c.filter_tap] = sum;
         }
   }

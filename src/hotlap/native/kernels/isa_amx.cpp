@@ -27,14 +27,10 @@ struct AmxTiles {
     }
     return _mm512_maskz_loadu_epi16(which, pixel.first());
   }
-  static __m512i wide(__m256i half) { return _mm512_cvtepu16_epi32(half); }
-
   static void interleave(const Pixel& a, const Pixel& b, long n, uint16_t* first, uint16_t* second) {
     const __m512i va = some(a, n), vb = some(b, n);
-    const __m512i low = _mm512_or_si512(wide(_mm512_castsi512_si256(va)), _mm512_slli_epi32(wide(_mm512_castsi512_si256(vb)), 16));
-    const __m512i high = _mm512_or_si512(wide(_mm512_extracti64x4_epi64(va, 1)), _mm512_slli_epi32(wide(_mm512_extracti64x4_epi64(vb, 1)), 16));
-    _mm512_store_si512(first, low);
-    _mm512_store_si512(second, high);
+    _mm512_store_si512(first, _mm512_unpacklo_epi16(va, vb));
+    _mm512_store_si512(second, _mm512_unpackhi_epi16(va, vb));
   }
 
   // Of 16×16 pairs of numbers.
