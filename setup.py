@@ -24,7 +24,7 @@ INSTRUCTION_SETS = {
 }
 if X86 and sys.platform.startswith("linux"):
     # Matrix registers beside whichever of the others.
-    INSTRUCTION_SETS["amx"] = [*INSTRUCTION_SETS["avx512"], "-mavx512bw", "-mamx-tile", "-mamx-bf16"]
+    INSTRUCTION_SETS["amx"] = [*INSTRUCTION_SETS["avx512"], "-mavx512bw", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
     # GCC 12 warns of its own headers.
     INSTRUCTION_SETS["amx"] += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]

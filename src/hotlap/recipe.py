@@ -75,8 +75,7 @@ class EngineOptions:
         cuda_graphs: on a CUDA GPU, record each kind of training step once during warm-up and then replay it whole.
         fused: in channels-last memory, pool, normalise and activate in hotlap's own kernels: on a CUDA GPU with Triton,
             and on a CPU in bfloat16 or with ``winograd``.
-        amx: on a CPU with matrix registers (Intel's AMX) in bfloat16, sum the gradients of 3×3 filters in hotlap's own
-            kernels.
+        amx: on a CPU with matrix registers (Intel's AMX) in bfloat16, compute 3×3 convolutions in hotlap's own kernels.
     """
 
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"

@@ -127,24 +127,6 @@ def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tenso
     return max_pool(pool, conv(images))
 
 
-def convolve_pool_and_activate(conv: nn.Module, norm: nn.Module, act: nn.Module, images: Tensor) -> Tensor:
-    """Convolve, take the greatest of 2×2 pixels, normalise and activate by the compiled kernels, as in training.
-
-    One step to a ``TorchFunctionMode``, which may keep the gradient pooled until the filters want it.
-
-    Args:
-        conv: the convolution.
-        norm: the normalisation.
-        act: the activation.
-        images: (N, C, H, W) that ask for no gradient, such that ``hotlap.native.norms.handles`` them.
-    """
-    if type(images) is Tensor and has_torch_function((images,)):
-        return handle_torch_function(convolve_pool_and_activate, (images,), conv, norm, act, images)
-    from hotlap.native import norms
-
-    return norms.normalise(conv(images), cast(nn.BatchNorm2d, norm), act, pool=True)
-
-
 def max_pool(pool: nn.Module, images: Tensor) -> Tensor:
     """Pool; compiled for a GPU, the greatest of 2×2 pixels is ``pooling.max_of_squares``."""
     if torch.compiler.is_compiling() and images.is_cuda and isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2:
@@ -177,14 +159,11 @@ def convolve_and_activate(
     by: Fused = getattr(norm, "fused", "")
     if norm.training and by:
         norms = _norms(by)
-        rounded = torch.is_autocast_enabled("cpu")
-        squares = isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
-        if by == "native" and rounded and squares and not images.requires_grad and norms.handles(images, norm, act):
-            return convolve_pool_and_activate(conv, norm, act, images)
-        # In float32 the kernels of convolutions on a CPU pool in the same pass.
-        first = pool if by == "native" and not rounded else None
+        # Kernels for convolutions on a CPU pool in the same pass.
+        first = pool if by == "native" and has_torch_function((images,)) else None
         convolved = _convolve_wide(conv, images) if first is None else convolve_and_pool(conv, first, images)
-        pool, squares = (pool, squares) if first is None else (None, False)
+        pool = pool if first is None else None
+        squares = isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
         if (pool is None or squares) and norms.handles(convolved, norm, act):
             return cast(Tensor, norms.normalise(convolved, norm, act, pool=squares, added=added))
         normal = norm(convolved if pool is None else max_pool(pool, convolved))

@@ -14,17 +14,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from hotlap.models.layers import convolve_and_pool, convolve_pool_and_activate
-from hotlap.native.convolver import Convolution, Convolver, FilterSums
+from hotlap.models.layers import convolve_and_pool
+from hotlap.native.convolver import Convolution, Convolver
 from hotlap.native.forking import fork
 from hotlap.native.library import POOL_IN, POOL_NONE, POOL_OUT
-from hotlap.native.pooled import pooled_layer
 
 LEAST_CHANNELS = 8
 """With fewer channels of input or output, transforming the tiles costs more than it saves."""
-
-TILES = "amx"
-"""The processor's own tiles."""
 
 
 class WinogradConvolutions(TorchFunctionMode):
@@ -33,13 +29,23 @@ class WinogradConvolutions(TorchFunctionMode):
     Convolutions of another kind, and images that are not float32 on the CPU, stay with PyTorch. Results differ from
     PyTorch's by rounding: 1e-6 to 2e-5 of their size, more in larger tiles. Not for second derivatives.
 
+    Attributes:
+        used: convolutions that the kernels have computed so far.
+
     Raises:
         InputError: there are no kernels.
     """
 
+    _types: tuple[torch.dtype, ...] = (torch.float32,)
+    _rounds = False
+
     def __init__(self) -> None:
         super().__init__()
-        self._convolver = Convolver(fork())
+        self._convolver = self._make()
+        self.used = 0
+
+    def _make(self) -> Convolver:
+        return Convolver(fork())
 
     def __torch_function__(
         self,
@@ -49,62 +55,68 @@ class WinogradConvolutions(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Do what ``function`` does, or have the kernels do it."""
-        if function is convolve_and_pool and _fits_pooled(*args):
+        if function is convolve_and_pool and _pools_squares(args[0], args[1]):
             conv, _, images = args
-            return _Convolution.apply(images, conv.weight, conv.padding, True, self._convolver)  # type: ignore[no-untyped-call]
-        if function is torch.conv2d and not kwargs and len(args) == 7 and _fits(*args):
-            return _Convolution.apply(args[0], args[1], args[4], False, self._convolver)  # type: ignore[no-untyped-call]
+            if self._fits(images, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups):
+                return self._convolve(images, conv.weight, conv.padding, pool=True)
+        if function is torch.conv2d and not kwargs and len(args) == 7 and self._fits(*args):
+            return self._convolve(args[0], args[1], args[4], pool=False)
         return function(*args, **(kwargs or {}))
 
+    def _fits(
+        self,
+        images: Tensor,
+        filters: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+    ) -> bool:
+        return (
+            bias is None
+            and filters.shape[2:] == (3, 3)
+            and min(filters.shape[:2]) >= LEAST_CHANNELS
+            and tuple(stride) == tuple(dilation) == (1, 1)
+            and groups == 1
+            and not isinstance(padding, str)
+            and padding[0] == padding[1] <= 2
+            and images.dim() == 4
+            and images.device.type == "cpu"
+            and images.dtype in self._types
+            and filters.dtype is torch.float32
+            and torch.is_autocast_enabled("cpu") is self._rounds
+        )
 
-class TiledConvolutions(TorchFunctionMode):
-    """Inside it, the kernels sum the gradients of the filters of 3×3 convolutions in bfloat16, by products of tiles.
+    def _convolve(self, images: Tensor, filters: Tensor, padding: tuple[int, int], *, pool: bool) -> Tensor:
+        self.used += 1
+        images = images.bfloat16() if self._rounds else images
+        return _Convolution.apply(images, filters, padding, pool, self._convolver)  # type: ignore[no-any-return, no-untyped-call]
 
-    For autocast, whose rounding it takes over: images and filters are rounded to bfloat16, gradients of filters are
-    not. All else, and convolutions of another kind, stay with PyTorch. Not for second derivatives.
 
-    Args:
-        tiles: ``amx``, or ``plain`` for processors without, which is slow; None for ``TILES``.
+TILES = "amx"
+"""The processor's own tiles; ``plain`` ones are for tests, and slow."""
 
-    Attributes:
-        used: convolutions so far whose gradients the kernels would sum.
+
+class TiledConvolutions(WinogradConvolutions):
+    """Inside it, the kernels compute the 3×3 convolutions of a network in bfloat16, by products of tiles.
+
+    For autocast, whose rounding it takes over: images and filters are rounded to bfloat16, and so are outputs and their
+    gradients; gradients of filters are not. All else, and convolutions of another kind, stay with PyTorch. Not for
+    second derivatives.
 
     Raises:
         InputError: there are no kernels.
     """
 
-    def __init__(self, tiles: str | None = None) -> None:
-        super().__init__()
-        self._summer = FilterSums(tiles or TILES, fork())
-        self.used = 0
+    _types = (torch.float32, torch.bfloat16)
+    _rounds = True
 
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Do what ``function`` does, or leave the gradients to the kernels."""
-        if function is convolve_pool_and_activate and _fits_layer(*args):
-            self.used += 1
-            conv, norm, act, images = args
-            return pooled_layer(conv, norm, act, images, self._summer)
-        if function is torch.conv2d and not kwargs and len(args) == 7 and _fits(*args, rounded=True):
-            self.used += 1
-            return _Bfloat16Convolution.apply(args[0], args[1], args[4], self._summer)  # type: ignore[no-untyped-call]
-        return function(*args, **(kwargs or {}))
+    def _make(self) -> Convolver:
+        return Convolver(fork(), TILES)
 
 
-def _fits_layer(conv: nn.Module, _: nn.Module, __: nn.Module, images: Tensor) -> bool:
-    return (
-        isinstance(conv, nn.Conv2d)
-        and conv.padding_mode == "zeros"
-        and _fits(images, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups, rounded=True)
-    )
-
-
-def _fits_pooled(conv: nn.Module, pool: nn.Module, images: Tensor) -> bool:
+def _pools_squares(conv: nn.Module, pool: nn.Module) -> bool:
     return (
         isinstance(pool, nn.MaxPool2d)
         and (pool.kernel_size, pool.stride, pool.padding, pool.dilation) == (2, 2, 0, 1)
@@ -112,59 +124,7 @@ def _fits_pooled(conv: nn.Module, pool: nn.Module, images: Tensor) -> bool:
         and not pool.return_indices
         and isinstance(conv, nn.Conv2d)
         and conv.padding_mode == "zeros"
-        and _fits(images, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
     )
-
-
-def _fits(
-    images: Tensor, filters: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int,
-    *, rounded: bool = False,
-) -> bool:  # fmt: skip
-    return (
-        bias is None
-        and filters.shape[2:] == (3, 3)
-        and min(filters.shape[:2]) >= LEAST_CHANNELS
-        and tuple(stride) == tuple(dilation) == (1, 1)
-        and groups == 1
-        and not isinstance(padding, str)
-        and padding[0] == padding[1] <= 2
-        and images.dim() == 4
-        and images.device.type == "cpu"
-        and images.dtype in ((torch.float32, torch.bfloat16) if rounded else (torch.float32,))
-        and filters.dtype is torch.float32
-        and torch.is_autocast_enabled("cpu") is rounded
-    )
-
-
-class _Bfloat16Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, filters: Tensor, padding: tuple[int, int], summer: FilterSums) -> Tensor:
-        rounded = _channels_last(images.bfloat16()), _channels_last(filters.bfloat16())
-        ctx.save_for_backward(*rounded)
-        ctx.padding, ctx.summer, ctx.types = padding, summer, (images.dtype, filters.dtype)
-        return torch.conv2d(*rounded, padding=padding)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        images, filters = ctx.saved_tensors
-        gradient = _channels_last(gradient.bfloat16())
-        of_images = of_filters = None
-        if ctx.needs_input_grad[1]:
-            of_filters = torch.empty_like(filters, dtype=torch.float32)
-            n, channels, height, width = images.shape
-            conv = Convolution(n, height, width, channels, len(filters), ctx.padding[0], POOL_NONE)
-            ctx.summer.sum(
-                conv, _strides(of_filters), images.data_ptr(), gradient.data_ptr(), None, of_filters.data_ptr(),
-                torch.get_num_threads(),
-            )  # fmt: skip
-            of_filters = of_filters.to(ctx.types[1])
-        if ctx.needs_input_grad[0]:
-            of_images, _, _ = torch.ops.aten.convolution_backward(
-                gradient, images, filters, None, (1, 1), ctx.padding, (1, 1), False, (0, 0), 1, (True, False, False)
-            )
-            of_images = of_images.to(ctx.types[0])
-        return of_images, of_filters, None, None
 
 
 class _Convolution(torch.autograd.Function):
@@ -175,7 +135,7 @@ class _Convolution(torch.autograd.Function):
         images, filters = _channels_last(images), _channels_last(filters)
         pad, (n, channels, height, width) = padding[0], images.shape
         conv = Convolution(n, height, width, channels, len(filters), pad, POOL_OUT if pool else POOL_NONE)
-        out = _empty(n, len(filters), *conv.out_size)
+        out = _empty(n, len(filters), *conv.out_size, dtype=images.dtype)
         index = torch.empty(out.shape, dtype=torch.uint8, memory_format=torch.channels_last) if pool else None
         threads = torch.get_num_threads()
         convolver.forward(
@@ -190,7 +150,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, filters, index = ctx.saved_tensors
         conv, convolver, threads = ctx.conv, ctx.convolver, torch.get_num_threads()
-        gradient = _channels_last(gradient)
+        gradient = _channels_last(gradient.to(images.dtype))
         of_images = of_filters = None
         if ctx.needs_input_grad[1]:
             of_filters = torch.empty_like(filters)

@@ -44,19 +44,25 @@ class Convolution:
 class Convolver:
     """Convolves batches that lie anywhere in memory, channels-last; keeps the memory it works in.
 
-    Not for use by several threads at once. Every address is of float32 but that of the index, of bytes.
+    Not for use by several threads at once. Every address is of float32 but that of the index, of bytes; with ``tiles``,
+    images, outputs and their gradients are of bfloat16.
 
     Args:
         fork: address of a function that runs work on threads; see ``hl_fork``. None to start threads each time.
+        tiles: what multiplies numbers of bfloat16: ``amx``, or ``plain``, which is slow. None for Winograd's tiles.
 
     Raises:
         InputError: there are no kernels.
     """
 
-    def __init__(self, fork: int | None) -> None:
-        self._name = chosen_instruction_set().encode()
+    def __init__(self, fork: int | None, tiles: str | None = None) -> None:
+        self._name = chosen_instruction_set().encode() if tiles is None else tiles.encode()
         library = kernels()
         assert isinstance(library, ctypes.CDLL)
+        kind = "conv3" if tiles is None else "dots"
+        self._wanted, self._forward, self._filters = (
+            getattr(library, f"hl_{kind}_{what}") for what in ("workspace", "forward", "filters")
+        )
         self._library, self._fork = library, fork
         self._workspace = np.empty(0, np.float32)
 
@@ -80,7 +86,7 @@ class Convolver:
             MemoryError: there is not enough memory to work in.
         """
         at, space = self._prepare(conv, strides, threads)
-        self._done(self._library.hl_conv3_forward(self._name, threads, self._fork, at, x, filters, y, index, space))
+        self._done(self._forward(self._name, threads, self._fork, at, x, filters, y, index, space))
 
     def filters(
         self, conv: Convolution, strides: tuple[int, int, int], x: int, dy: int, index: int | None, dw: int,
@@ -88,72 +94,18 @@ class Convolver:
     ) -> None:  # fmt: skip
         """Set the gradients of the filters; arguments and errors as in ``forward``, dy as y, and dw as the filters."""
         at, space = self._prepare(conv, strides, threads)
-        self._done(self._library.hl_conv3_filters(self._name, threads, self._fork, at, x, dy, index, dw, space))
+        self._done(self._filters(self._name, threads, self._fork, at, x, dy, index, dw, space))
 
     def _prepare(self, conv: Convolution, strides: tuple[int, int, int], threads: int) -> tuple[int, int]:
         self._conv = np.array(
             (conv.n, conv.height, conv.width, conv.into, conv.out, conv.pad, conv.pool, conv.tile, *strides), Conv3
         )
         at = int(self._conv.ctypes.data)
-        floats = int(self._library.hl_conv3_workspace(self._name, threads, at))
+        floats = int(self._wanted(self._name, threads, at))
         self._done(min(floats, 0))
         if len(self._workspace) < floats:
             self._workspace = np.empty(floats, np.float32)
         return at, int(self._workspace.ctypes.data)
-
-    def _done(self, code: int) -> None:
-        if code:
-            raise ValueError(self._library.hl_message(code).decode())
-
-
-class FilterSums:
-    """Sums the gradients of filters over batches of bfloat16, channels-last; keeps the memory it works in.
-
-    Not for use by several threads at once.
-
-    Args:
-        tiles: ``amx``, or ``plain``.
-        fork: as for ``Convolver``.
-
-    Raises:
-        InputError: there are no kernels.
-    """
-
-    def __init__(self, tiles: str, fork: int | None) -> None:
-        chosen_instruction_set()
-        library = kernels()
-        assert isinstance(library, ctypes.CDLL)
-        self._library, self._tiles, self._fork = library, tiles.encode(), fork
-        self._workspace = np.empty(0, np.float32)
-
-    def sum(
-        self, conv: Convolution, strides: tuple[int, int, int], x: int, dy: int, index: int | None, dw: int,
-        threads: int,
-    ) -> None:  # fmt: skip
-        """Set the gradients of the filters, of float32.
-
-        Args:
-            conv: the convolution, without pooling or with ``POOL_OUT``.
-            strides: as in ``Convolver.forward``.
-            x: address of the images (n, height, width, into).
-            dy: of the gradients (n, rows, columns, out).
-            index: as dy, of bytes, with ``POOL_OUT``: which of four pixels each belongs to; None without pooling.
-            dw: of the first output and input channel's first tap.
-            threads: how many work on it.
-
-        Raises:
-            ValueError: the sizes are out of range, or the processor has no such tiles.
-        """
-        job = np.array(
-            (conv.n, conv.height, conv.width, conv.into, conv.out, conv.pad, conv.pool, conv.tile, *strides), Conv3
-        )
-        at = int(job.ctypes.data)
-        floats = int(self._library.hl_dots_workspace(self._tiles, threads, at))
-        self._done(min(floats, 0))
-        if len(self._workspace) < floats:
-            self._workspace = np.empty(floats, np.float32)
-        space = int(self._workspace.ctypes.data)
-        self._done(self._library.hl_dots_filters(self._tiles, threads, self._fork, at, x, dy, index, dw, space))
 
     def _done(self, code: int) -> None:
         if code:

@@ -77,6 +77,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hl_conv3_filters": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
     "hl_has_amx": (_INT, []),
     "hl_dots_workspace": (_LONG, [ctypes.c_char_p, _INT, _POINTER]),
+    "hl_dots_forward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
     "hl_dots_filters": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
     "hl_norm_workspace": (_LONG, [_POINTER]),
     "hl_norm_forward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 11]),

@@ -143,10 +143,14 @@ HL_EXPORT int32_t hl_norm_backward(const char* instruction_set, int32_t threads,
 
 // Whether the processor has Intel's matrix registers (AMX) and this process may use them.
 HL_EXPORT int32_t hl_has_amx(void);
-// Floats of the workspace that the function below wants.
+// Floats of the workspace that the two functions below want. `tiles` is "amx" or "plain", which is slow.
 HL_EXPORT int64_t hl_dots_workspace(const char* tiles, int32_t threads, const hl_conv3* conv);
+// As hl_conv3_forward, for images of bfloat16; filters are rounded to it, sums are of float32.
+HL_EXPORT int32_t hl_dots_forward(const char* tiles, int32_t threads, hl_fork fork, const hl_conv3* conv,
+                                  const uint16_t* x, const float* filters, uint16_t* y, uint8_t* index,
+                                  float* workspace);
 // Sets dw, laid out as the filters, to the gradients of the filters of a convolution of bfloat16 images; sums are of float32.
-// With HL_POOL_OUT, dy and `index` are as in hl_conv3_filters. `tiles` is "amx" or "plain", which is slow.
+// With HL_POOL_OUT, dy and `index` are as in hl_conv3_filters.
 HL_EXPORT int32_t hl_dots_filters(const char* tiles, int32_t threads, hl_fork fork, const hl_conv3* conv,
                                   const uint16_t* x, const uint16_t* dy, const uint8_t* index, float* dw,
                                   float* workspace);

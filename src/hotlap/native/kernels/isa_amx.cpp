@@ -1,7 +1,8 @@
 // Tiles in the matrix registers of Intel's AMX. Compiled with flags of its own; see setup.py.
 #include <immintrin.h>
 
-#include "dots.h"
+#include "dots_filters.h"
+#include "dots_forward.h"
 
 namespace hotlap {
 namespace {
@@ -20,7 +21,7 @@ struct AmxTiles {
 
   static __m512i some(const Pixel& pixel, long n) {
     if (pixel.blank()) return _mm512_setzero_si512();
-    __mmask32 which = n >= kPanel ? ~0u : (1u << n) - 1;
+    __mmask32 which = first_of(n);
     if (pixel.index) {
       const __m256i chosen = _mm256_maskz_loadu_epi8(which, pixel.chosen());
       which &= _mm256_cmpeq_epi8_mask(chosen, _mm256_set1_epi8((char)pixel.corner()));
@@ -32,6 +33,8 @@ struct AmxTiles {
     _mm512_store_si512(first, _mm512_unpacklo_epi16(va, vb));
     _mm512_store_si512(second, _mm512_unpackhi_epi16(va, vb));
   }
+
+  static void copy(const Pixel& pixel, long n, uint16_t* to) { _mm512_store_si512(to, some(pixel, n)); }
 
   // Of 16×16 pairs of numbers.
   static void transpose(const uint16_t* from, uint16_t* to) {
@@ -77,10 +80,61 @@ struct AmxTiles {
     _tile_stored(2, sums + 2 * kSize, 64); _tile_stored(3, sums + 3 * kSize, 64);
     asm volatile("" ::: "memory");
   }
+
+  // 32 pixels, each moved by every tap, times the filters of 32 outputs.
+  static void multiply(const uint16_t* a, long wide, const long* moved, long panels, const uint16_t* b, float* to) {
+    const long stride = wide * (long)sizeof(uint16_t), row = kPanel * (long)sizeof(float);
+    asm volatile("" ::: "memory");
+    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    for (int tap = 0; tap < 9; tap++) {
+      const uint16_t* from = a + moved[tap];
+      for (long panel = 0; panel < panels; panel++, from += kPanel, b += 2 * kTile * kDepth) {
+        _tile_loadd(4, from, stride); _tile_loadd(6, b, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, b + kTile * kDepth, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, from + kTile * wide, stride);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+    }
+    _tile_stored(0, to, row); _tile_stored(1, to + kTile, row);
+    _tile_stored(2, to + kTile * kPanel, row); _tile_stored(3, to + kTile * kPanel + kTile, row);
+    asm volatile("" ::: "memory");
+  }
+
+  static __mmask32 first_of(long n) { return n >= kPanel ? ~0u : (1u << n) - 1; }
+
+  static void keep(const float* from, long n, uint16_t* to) {
+    const __m512bh half = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + kTile), _mm512_loadu_ps(from));
+    // Whole lines go past the cache, which is too small for them anyway.
+    if (n >= kPanel && reinterpret_cast<uintptr_t>(to) % 64 == 0) _mm512_stream_si512((__m512i*)to, (__m512i)half);
+    else _mm512_mask_storeu_epi16(to, first_of(n), (__m512i)half);
+  }
+
+  // The greatest of 2×2 pixels; what is not a number is greater than all numbers.
+  static void greatest(const float* from, long below, long n, uint16_t* to, uint8_t* place) {
+    const float* corners[4] = {from, from + kPanel, from + below, from + below + kPanel};
+    __m512 best[2];
+    for (int half = 0; half < 2; half++) {
+      best[half] = _mm512_loadu_ps(from + half * kTile);
+      __m512i which = _mm512_setzero_si512();
+      for (int corner = 1; corner < 4; corner++) {
+        const __m512 here = _mm512_loadu_ps(corners[corner] + half * kTile);
+        const __mmask16 takes = _mm512_cmp_ps_mask(here, best[half], _CMP_GT_OQ) | _mm512_cmp_ps_mask(here, here, _CMP_UNORD_Q);
+        best[half] = _mm512_mask_mov_ps(best[half], takes, here);
+        which = _mm512_mask_mov_epi32(which, takes, _mm512_set1_epi32(corner));
+      }
+      const __mmask16 there = (__mmask16)(first_of(n) >> half * kTile);
+      _mm512_mask_cvtepi32_storeu_epi8(place + half * kTile, there, which);
+    }
+    _mm512_mask_storeu_epi16(to, first_of(n), (__m512i)_mm512_cvtne2ps_pbh(best[1], best[0]));
+  }
 };
 
 }  // namespace
 
-const DotsBackend kAmxDots = {Dots<AmxTiles>::part, Dots<AmxTiles>::gather};
+const DotsBackend kAmxDots = {FilterDots<AmxTiles>::part, FilterDots<AmxTiles>::gather, ForwardDots<AmxTiles>::pack_filters,
+                              ForwardDots<AmxTiles>::block};
 
 }  // namespace hotlap
