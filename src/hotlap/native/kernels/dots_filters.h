@@ -22,8 +22,10 @@ struct FilterGrid : Grid {
   }
   long gradient_numbers() const { return out_panels * kPanel * pixels; }
   long image_numbers() const { return 2 * pairs * 2 * kPanel; }  // two phases
+  // Pixels of the pairs: those of the last odd one end a pixel later.
+  long paired() const { return 2 * pairs + 1; }
   // Numbers of 16 bits of a thread, apart from its sums: gradients, images, and where the pixels lie.
-  long numbers() const { return gradient_numbers() + image_numbers() + up(4 * (2 * pairs + pixels), kDepth); }
+  long numbers() const { return gradient_numbers() + image_numbers() + up(4 * (paired() + pixels), kDepth); }
 };
 
 template <class Tiles>
@@ -80,8 +82,8 @@ struct FilterDots {
     [[maybe_unused]] const Tiles tiles;
     for (long i = part * g.c.n / job.parts; i < end; i += g.some, begun = true) {
       const long count = g.some_of(i, end);
-      places_of(g, {i, count, g.c.height, g.c.width, g.c.in, false}, -g.begin, 2 * g.pairs - g.begin, at);
-      int64_t* of_gradients = at + 2 * g.pairs;
+      places_of(g, {i, count, g.c.height, g.c.width, g.c.in, false}, -g.begin, g.paired() - g.begin, at);
+      int64_t* of_gradients = at + g.paired();
       const bool pooled = g.c.pool == HL_POOL_OUT;
       const long share = pooled ? 2 : 1;
       places_of(g, {i, count, g.out_h / share, g.out_w / share, g.c.out, pooled}, 0, g.pixels, of_gradients);
