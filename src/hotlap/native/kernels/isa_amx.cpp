@@ -17,7 +17,10 @@ struct AmxTiles {
     for (int i = 0; i < 8; i++) shape.row_bytes[i] = 64, shape.rows[i] = kTile;
     _tile_loadconfig(&shape);
   }
-  ~AmxTiles() { _tile_release(); }
+  ~AmxTiles() {
+    _tile_release();
+    _mm_sfence();  // what went past the cache is there before other threads go on
+  }
 
   static __m512i some(const Pixel& pixel, long n) {
     if (pixel.blank()) return _mm512_setzero_si512();
