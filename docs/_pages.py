@@ -154,7 +154,7 @@ def main() -> None:
     menu = [
         "* [hotlap](index.md)", "* [Tutorial](tutorial.md)", "* [Timing and statistics](rules.md)", "* How to",
         "    * [Train on own images](how-to/own-images.md)", "    * [Run many seeds](how-to/many-seeds.md)",
-        "    * [Use a GPU](how-to/gpus.md)", "* Ladders",
+        "    * [Train fast on a CPU](how-to/cpus.md)", "    * [Use a GPU](how-to/gpus.md)", "* Ladders",
     ]  # fmt: skip
     for ladder in ladders().values():
         ladder_page(ladder, records.get(ladder.name, []))
