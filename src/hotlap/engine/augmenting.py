@@ -11,17 +11,19 @@ from torch.nn import functional
 from hotlap.engine.devices import fuses
 from hotlap.engine.seeding import generator
 from hotlap.errors import InputError
+from hotlap.native import gathering
 from hotlap.recipe import Recipe
 from hotlap.techniques import AUGMENTATIONS, MIXINGS
 from hotlap.techniques.base import Augmentation, Mixing, Moment
+from hotlap.techniques.moving import draw, leading
 
 
 class Augment:
     """The augmentations and the mixing of one seed, with their generator.
 
     Args:
-        recipe: whose they are. With ``engine.fused``, images are chosen, mirrored and shifted at once on a CUDA GPU
-            with Triton.
+        recipe: whose they are. With ``engine.fused``, kernels choose, mirror and shift images at once where there are
+            some: on a CUDA GPU with Triton, and compiled ones on a CPU.
         rng: what they draw from.
     """
 
@@ -30,6 +32,8 @@ class Augment:
         self.augmentations: list[Augmentation] = [AUGMENTATIONS.build(part) for part in recipe.augment]
         self.mixing: Mixing | None = MIXINGS.build(recipe.mixing) if recipe.mixing is not None else None
         self._fused = fuses(recipe, rng.device) == "triton"
+        # Whole images are only copied, so that nothing is rounded, in float32 either.
+        self._native = recipe.engine.fused and rng.device.type == "cpu"
 
     def __call__(self, images: Tensor, chosen: slice | Tensor, moment: Moment) -> Tensor:
         """Return chosen images of the training set, augmented.
@@ -39,19 +43,24 @@ class Augment:
             chosen: which, all in one stretch or one by one.
             moment: the same images, and when.
         """
-        done = 0
-        if self._fused:
-            from hotlap.fused import moves
-
-            done = moves.leading(self.augmentations) if moves.handles(images) else 0
+        moves = self._moves()
+        done = leading(self.augmentations) if moves is not None and moves.handles(images) else 0
         if done:
             size = (images.shape[2], images.shape[3])
-            made = moves.gather(images, moment.index, moves.draw(self.augmentations[:done], size, self.rng, moment))
+            made: Tensor = moves.gather(images, moment.index, draw(self.augmentations[:done], size, self.rng, moment))
         else:
             made = _copied(images, chosen)
         for augment in self.augmentations[done:]:
             made = augment(made, self.rng, moment)
         return made
+
+    def _moves(self) -> Any:
+        """The module with ``handles`` and ``gather``, if any."""
+        if self._fused:
+            from hotlap.fused import moves
+
+            return moves
+        return gathering if self._native else None
 
     def mix(self, images: Tensor, labels: Tensor, classes: int, moment: Moment) -> tuple[Tensor, Tensor]:
         """Return a batch, its images and targets mixed where the recipe asks for it."""

@@ -75,6 +75,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hl_conv3_workspace": (_LONG, [ctypes.c_char_p, _INT, _POINTER]),
     "hl_conv3_forward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
     "hl_conv3_filters": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),
+    "hl_gather": (_INT, [_INT, _POINTER, _LONG, *[_INT] * 3, *[_POINTER] * 4]),
     "hl_has_amx": (_INT, []),
     "hl_dots_workspace": (_LONG, [ctypes.c_char_p, _INT, _POINTER]),
     "hl_dots_forward": (_INT, [ctypes.c_char_p, _INT, *[_POINTER] * 7]),

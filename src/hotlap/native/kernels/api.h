@@ -141,6 +141,12 @@ HL_EXPORT int32_t hl_norm_backward(const char* instruction_set, int32_t threads,
                                    const float* stats, const float* weight, const float* bias, void* dx,
                                    void* to_added, float* sums, double* workspace);
 
+// Copies images `which`, channels-last with pixels of so many bytes, shifted by rows and columns with what comes in reflected,
+// and then mirrored or not: `moves` (n, 3). Shifts are shorter than the images.
+HL_EXPORT int32_t hl_gather(int32_t threads, hl_fork fork, int64_t n, int32_t height, int32_t width,
+                            int32_t pixel_bytes, const uint8_t* images, const int64_t* which, const int32_t* moves,
+                            uint8_t* out);
+
 // Whether the processor has Intel's matrix registers (AMX) and this process may use them.
 HL_EXPORT int32_t hl_has_amx(void);
 // Floats of the workspace that the two functions below want. `tiles` is "amx" or "plain", which is slow.
