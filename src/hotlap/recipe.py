@@ -74,7 +74,7 @@ class EngineOptions:
         winograd: on a CPU in float32, compute 3×3 convolutions by Winograd's algorithm in hotlap's own kernels.
         cuda_graphs: on a CUDA GPU, record each kind of training step once during warm-up and then replay it whole.
         fused: in channels-last memory, pool, normalise and activate in hotlap's own kernels: on a CUDA GPU with Triton,
-            and on a CPU in bfloat16 or with ``winograd``.
+            and on a CPU in bfloat16 or with ``winograd``. Choose, mirror and shift images in them: on both.
         amx: on a CPU with matrix registers (Intel's AMX) in bfloat16, compute 3×3 convolutions in hotlap's own kernels.
     """
 
