@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -45,14 +46,19 @@ class BuildKernels(build_ext):
         """Build the library; a failure is reported and the package goes without."""
         sources = {path.name: [] for path in sorted(KERNELS.glob("*.cpp")) if not path.name.startswith("isa_")}
         sources |= {f"isa_{name}.cpp": flags for name, flags in INSTRUCTION_SETS.items()}
-        objects = []
-        for source, flags in sources.items():
-            objects += self.compiler.compile(
+
+        def compiled(source: str) -> list[str]:
+            return self.compiler.compile(
                 [str(KERNELS / source)],
                 output_dir=self.build_temp,
-                extra_postargs=[*FLAGS, *DEFINED, *flags],
+                extra_postargs=[*FLAGS, *DEFINED, *sources[source]],
                 depends=ext.depends,
             )
+
+        # Each takes up to half a minute. The folder is made first, so that they need not all make it.
+        Path(self.build_temp, KERNELS).mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            objects = [name for names in threads.map(compiled, sources) for name in names]
         self.compiler.link_shared_object(
             objects,
             self.get_ext_fullpath(ext.name),

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from hotlap import datasets
 from hotlap.datasets import ImageData
+from hotlap.engine import augmenting
 from hotlap.engine.averages import averaging_of
 from hotlap.engine.feed import first_images, make_feed
 from hotlap.engine.loop import train_once
@@ -546,7 +547,27 @@ def choices(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         return original(images, targets, partners, corners, side)
 
     monkeypatch.setattr(cutmix, "cutmix", mix)
+    monkeypatch.setattr(augmenting, "draw", partial(drawn_together, seen, augmenting.draw))
     return seen
+
+
+def drawn_together(seen: list[tuple[str, Any]], draw: Callable[..., Tensor], *args: Any) -> Tensor:
+    """Where kernels mirror and shift, augmentations only say by how much each image is."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def record(kind: type[Translate | Flip], of: Callable[[Any, Tensor], tuple[str, Any]]) -> None:
+            original = kind.draw
+
+            def recorded(self: Any, *args: Any) -> Tensor:
+                numbers: Tensor = original(self, *args)
+                seen.append(of(self, numbers))
+                return numbers
+
+            patch.setattr(kind, "draw", recorded)
+
+        record(Translate, lambda self, numbers: (f"translate {self.max_px}", numbers))
+        record(Flip, lambda self, numbers: ("flip", numbers[:, 0] == 1))
+        return draw(*args)
 
 
 def augmented(kind: str, images: Tensor, numbers: Tensor) -> Tensor:
@@ -581,9 +602,13 @@ ORDERS = {
 }
 
 
+@pytest.mark.parametrize("fused", [True, False], ids=["kernels", "plain"])
 @pytest.mark.parametrize("name", ORDERS)
-def test_images_are_augmented_as_published(name: str, choices: list[tuple[str, Any]], cifar10: ImageData) -> None:
-    recipe, data = get_recipe(name).with_changes({"batch_size": 12}), cut(cifar10, 30)
+def test_images_are_augmented_as_published(
+    name: str, fused: bool, choices: list[tuple[str, Any]], cifar10: ImageData
+) -> None:
+    recipe = get_recipe(name).with_changes({"batch_size": 12, "engine.fused": fused})
+    data = cut(cifar10, 30)
     base = plain.normalised(data.x_train, plain.PAGE_PIXELS if name in PAGE else plain.PIXELS)
     order = torch.Generator().manual_seed(Streams.of(SEED).order)
     feed = make_feed(recipe, data, [Streams.of(SEED)], CPU)
