@@ -1,7 +1,7 @@
 """Convolution with 2×2 max-pooling and ReLU, forward and backward: the compiled kernels against Numba, on one thread.
 
-    python -m venv /tmp/numba && /tmp/numba/bin/pip install numba scipy
-    PYTHONPATH=src /tmp/numba/bin/python benchmarks/numba_conv.py
+    python -m venv build/numba && build/numba/bin/pip install numba scipy
+    PYTHONPATH=src build/numba/bin/python benchmarks/numba_conv.py
 
 The layers are those of mnist/record; the forward pass leaves out no blank fields. Both sides get the same arrays, and
 have to agree to 1e-4 before they are timed; then they take turns. The kernels' side is compiled here, from the same

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,19 @@ from torch.nn import functional
 from hotlap.models.norms import GhostBatchNorm2d
 
 ACTIVATIONS = [nn.ReLU(), nn.SiLU(), nn.GELU(), nn.CELU(0.3)]
+
+
+@contextmanager
+def defaults(dtype: torch.dtype, device: str) -> Iterator[None]:
+    """Other global defaults for new tensors."""
+    before = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(dtype)
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_default_device(before[1])
 
 
 def images_of(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:

@@ -41,10 +41,14 @@ _HOME = {
     "Store": "store",
 }  # fmt: skip
 
-__all__ = ["__version__", *_HOME]
+_MODULES = ("datasets", "saved", "stats", "trackers")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"hotlap.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'hotlap' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"hotlap.{_HOME[name]}"), name)

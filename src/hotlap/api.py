@@ -27,7 +27,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     backend: Backend = "auto",
-    store: bool | Path | Store = False,
+    store: bool | str | Path | Store = False,
     trackers: Sequence[Tracker] = (),
 ) -> Run:
     """Train one network from scratch and measure it.
@@ -74,7 +74,7 @@ def run(
     gpus: str | None = None,
     batch_seeds: int | None = None,
     backend: Backend = "auto",
-    store: bool | Path | Store = False,
+    store: bool | str | Path | Store = False,
     trackers: Sequence[Tracker] = (),
 ) -> RunSet:
     """Train a recipe with several seeds.
@@ -97,11 +97,9 @@ def run(
         The runs in the order of their seeds, failed ones included; their networks are not kept.
 
     Raises:
-        HotlapError: the recipe, the data or the device cannot be used, or there are no seeds.
+        HotlapError: the recipe, the data or the device cannot be used, or there are no seeds, or one comes twice.
     """
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not chosen:
-        raise InputError("no seeds to run", "for example seeds=10")
+    chosen = _seeds(seeds)
     resolved = resolve_recipe(recipe, changes=changes, data=data, device="cuda" if gpus else device)
     where_to = choose_executor(kind=None, jobs=jobs, address=None, threads=threads, device=device, gpus=gpus)
     with _opened(store) as opened:
@@ -131,7 +129,7 @@ def compare(
     device: str = "auto",
     threads: int | None = None,
     backend: Backend = "auto",
-    store: bool | Path | Store = False,
+    store: bool | str | Path | Store = False,
 ) -> RunPairs:
     """Train two recipes in turn (A B B A …), both with the same seeds, and compare them.
 
@@ -152,17 +150,16 @@ def compare(
         The runs of both, without their networks, with ``sentence()`` and ``figures()``.
 
     Raises:
-        HotlapError: a recipe, the data or the device cannot be used, the two recipes are one, or there are no seeds.
+        HotlapError: a recipe, the data or the device cannot be used, the two recipes are one, or there are no
+            seeds or one comes twice.
     """
     from hotlap.bench.compare_run import CompareRun
 
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    chosen = _seeds(seeds)
     baseline = resolve_recipe(a, data=data, device=device)
     candidate = resolve_recipe(a if b is None else b, changes=changes, data=data, device=device)
     if baseline.digest == candidate.digest:
         raise InputError(f"both are the recipe {baseline.name}", 'give another, or changes={"optimizer.lr": 0.02}')
-    if not chosen:
-        raise InputError("no seeds to run", "for example seeds=10")
     if until is not None and not 0 < until < 1:
         raise InputError(f"until is an error rate between 0 and 1, not {until}", "for example until=0.05")
     with _opened(store) as opened:
@@ -177,6 +174,15 @@ def compare(
         for _ in measured.execute():
             pass
     return RunPairs(RunSet(tuple(measured.runs_a)), RunSet(tuple(measured.runs_b)), alpha=until)
+
+
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not chosen:
+        raise InputError("no seeds to run", "for example seeds=10")
+    if len(set(chosen)) < len(chosen):
+        raise InputError("a seed that comes twice is no second observation", "give each seed once")
+    return chosen
 
 
 def _log(run_: Run, trackers: Sequence[Tracker]) -> None:
@@ -198,12 +204,12 @@ def _resolve(
 
 
 @contextmanager
-def _opened(store: bool | Path | Store) -> Iterator[Store | None]:
+def _opened(store: bool | str | Path | Store) -> Iterator[Store | None]:
     """Lend the store that is meant, and close it afterwards unless it is the caller's."""
     if isinstance(store, Store):
         yield store
     elif not store:
         yield None
     else:
-        with Store(store if isinstance(store, Path) else None) as opened:
+        with Store(None if store is True else Path(store)) as opened:
             yield opened

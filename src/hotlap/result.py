@@ -40,6 +40,11 @@ Backend: TypeAlias = Literal["auto", "torch", "native"]
 """What trains: PyTorch, the compiled kernels, or whichever of them is the faster that can."""
 
 
+def now() -> str:
+    """Return the time of day in UTC, to the second, as runs keep it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """Where a run happened; everything that may explain its time.
@@ -99,7 +104,7 @@ class Run:
     seeds_at_once: int = 1
     contention: float | None = None
     timing_rules: int = TIMING_RULES
-    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started_at: str = field(default_factory=now)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     module: Any = field(default=None, repr=False, compare=False)
 
@@ -242,12 +247,9 @@ class RunPairs:
         Raises:
             InputError: no pair of runs finished.
         """
-        from hotlap.report.comparison_table import sentence
+        from hotlap.report.comparison_table import quotable
 
-        found = self.figures()
-        if found.a is None or found.b is None or found.difference is None or found.ratio is None:
-            raise InputError("no pair of runs finished, so there is nothing to compare", "look at run.error")
-        return sentence(found.a.recipe, found.b.recipe, found.difference, found.ratio, found.look)
+        return quotable(self.figures())
 
     def __rich__(self) -> Any:
         from hotlap.report.comparison_table import comparison_table

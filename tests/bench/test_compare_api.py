@@ -24,6 +24,8 @@ def test_two_recipes_are_run_in_turn_with_the_same_seeds() -> None:
     figures = pairs.figures()
     assert figures.difference is not None and figures.difference.method == "paired"
     assert figures.difference.difference < 0
+    with pytest.raises(InputError, match="comes twice"):
+        hotlap.compare(tiny(), changes={"optimizer.lr": 1e-9}, seeds=[0, 0])
     assert pairs.sentence().startswith("tiny [optimizer.lr=1e-09] against tiny: accuracy -")
     assert "over 3 interleaved pairs" in pairs.sentence()
     console = Console(file=StringIO(), width=100)

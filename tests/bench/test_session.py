@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +173,12 @@ def test_other_data_brings_its_own_normalisation(tmp_path: Path) -> None:
         data_component("nowhere")
 
 
+def test_parts_of_the_package_are_there_when_asked_for() -> None:
+    code = "import hotlap; hotlap.datasets.from_torch, hotlap.saved.save, hotlap.trackers.Tracker; hotlap.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().endswith("AttributeError: module 'hotlap' has no attribute 'nothing'")
+
+
 def test_python_interface(own_store: Path) -> None:
     run = hotlap.train(tiny(), seed=3, changes={"epochs": 1})
     assert run.seed == 3
@@ -187,6 +195,10 @@ def test_python_interface(own_store: Path) -> None:
         assert len(store.runs()) == 2
         hotlap.run(tiny(), seeds=1, store=store)
         assert len(store.runs()) == 3
+    elsewhere = own_store.with_name("elsewhere.sqlite")
+    hotlap.run(tiny(), seeds=1, store=str(elsewhere))
+    with Store(elsewhere) as store:
+        assert len(store.runs()) == 1
     with pytest.raises(DivergenceError, match="finite"):
         hotlap.train(tiny(), changes={"optimizer.lr": 1e30})
     with pytest.raises(InputError, match="no seeds"):

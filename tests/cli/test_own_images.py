@@ -61,6 +61,48 @@ def test_both_recipes_take_both_kinds(tmp_path: Path, recipe: str, grey: bool) -
     assert run.status == "done" and run.steps == 2
 
 
+def test_a_chosen_recipe_is_saved_compared_and_certified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOTLAP_STORE", str(tmp_path / "runs.sqlite"))
+    path, saved = folder(tmp_path / "photos", (20, 20)), tmp_path / "photos.json"
+    narrow = [option for key, value in NARROW.items() for option in ("--set", f"{key}={json.dumps(value)}")]
+    assert cli.run(["show", "--data", str(path), *narrow, "--save", str(saved)]) == 0
+    shown = capsys.readouterr()
+    assert "recipe: cifar10-airbench/94-muon" in shown.err and f"recipe saved in {saved}" in shown.err
+    assert "cifar10-airbench/94-muon on photos" in shown.out
+    chosen = choose(path, changes=NARROW).recipe
+    assert hotlap.Recipe.from_json(saved.read_text()) == chosen
+    assert cli.run(["compare", str(saved), "--set", "label_smoothing=0.1", "--seeds", "2"]) == 0
+    assert "on photos" in capsys.readouterr().out
+    small = ["--data", str(path), *narrow, "--set", "batch_size=6", "--seeds", "2"]
+    assert cli.run(["certify", "cifar10-airbench/94-muon", *small, "--target", "0.01"]) == 1
+    assert (tmp_path / "records" / "cifar10-airbench-94-muon-on-photos" / "record.json").exists()
+    assert (
+        cli.run(["compare", "cifar10-airbench/94-muon", *small[:2], "--set", "epochs=2", "--plan", "--effect", "1"])
+        == 2
+    )
+    assert "no spread is known of cifar10-airbench/94-muon on photos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["show"], "nothing to show → hotlap show mnist"),
+        (["show", "mnist", "--save", "mnist.txt"], "recipes are files that end in .json"),
+        (["show", "mnist", "--save", "nowhere/mnist.json"], "cannot write nowhere/mnist.json"),
+    ],
+)
+def test_what_cannot_be_shown_or_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(arguments) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_too_small_images_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder(tmp_path / "photos", (8, 8))
     assert cli.run(["train", "--data", str(path), "-q"]) == 2
@@ -158,3 +200,13 @@ def test_data_info_shows_the_inspection(tmp_path: Path, capsys: pytest.CaptureFi
     assert "training images by class: cat" in capsys.readouterr().out
     assert cli.run(["data", "info", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["inspection"]["classes"].keys() == {"cat", "dog"}
+
+
+def test_a_path_that_is_not_utf_8_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    odd = Path(f"{tmp_path}/m\udce4dchen")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    with pytest.raises(InputError, match="is not in UTF-8"):
+        hotlap.train("mnist/8-final", data=odd)

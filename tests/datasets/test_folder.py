@@ -74,6 +74,34 @@ def test_other_names_for_the_test_folder(pictures: Path, name: str) -> None:
     assert len(load(pictures).x_test) == 2
 
 
+def test_names_of_the_parts_in_capitals(pictures: Path) -> None:
+    fill(pictures / "Train")
+    fill(pictures / "TEST", each=2)
+    data = load(pictures)
+    assert (data.class_names, len(data.x_train), len(data.x_test)) == (("cat", "dog"), 10, 4)
+
+
+def test_one_name_spelt_in_two_ways_is_refused(pictures: Path) -> None:
+    fill(pictures, ("caf\u00e9", "cafe\u0301", "tea"))
+    if len(list(pictures.iterdir())) < 3:
+        pytest.skip("this file system takes them for one")
+    with pytest.raises(DataError, match="two folders called caf\u00e9"):
+        load(pictures)
+
+
+def test_files_that_change_places_are_read_again(pictures: Path) -> None:
+    fill(pictures, each=6)
+    paths = [pictures / name / "0.bmp" for name in ("cat", "dog")]
+    for seed, path in enumerate(paths):
+        paint(path, seed=1000 + seed)
+        os.utime(path, (1, 1))
+    before = load(pictures).digest
+    paths[0].rename(pictures / "aside")
+    paths[1].rename(paths[0])
+    (pictures / "aside").rename(paths[1])
+    assert load(pictures).digest != before
+
+
 def test_test_wins_over_val(pictures: Path) -> None:
     fill(pictures / "train")
     fill(pictures / "val", each=3)

@@ -42,6 +42,12 @@ def weights(run: Run) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in run.module.parameters()])
 
 
+def test_a_run_knows_when_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(["2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"])
+    monkeypatch.setattr("hotlap.engine.loop.now", lambda: next(times))
+    assert go(epochs=1).started_at == "2026-01-01T00:00:00+00:00"
+
+
 def test_it_learns() -> None:
     run = go(epochs=6)
     assert run.status == "done"

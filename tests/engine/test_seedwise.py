@@ -58,3 +58,18 @@ def test_images_in_channels_last_and_weights_that_are_not_trained() -> None:
     torch.testing.assert_close(out, functional.conv2d(x, weight.flatten(0, 1), padding=1, groups=2))
     out.sum().backward()
     assert x.grad is not None and weight.grad is None
+
+
+def test_under_autocast_it_is_done_in_its_type_backwards_too() -> None:
+    x = torch.randn(3, 4, 6, 6).requires_grad_()
+    weight, bias = torch.randn(2, 3, 2, 3, 3).requires_grad_(), torch.randn(2, 3).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = seedwise.convolve(x, weight, bias, (1, 1))
+        expected = functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=2)
+    assert found.dtype is expected.dtype is torch.bfloat16
+    upstream = torch.randn_like(expected)
+    ours = [found, *torch.autograd.grad(found, [x, weight, bias], upstream)]
+    theirs = [expected, *torch.autograd.grad(expected, [x, weight, bias], upstream)]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype is b.dtype
+        assert float((a - b).detach().float().norm()) < 0.02 * float(b.detach().float().norm())

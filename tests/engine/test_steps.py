@@ -106,6 +106,25 @@ def test_there_is_a_recording_for_each_kind_of_step(monkeypatch: pytest.MonkeyPa
     assert recorder.recordings == 4, "the whitening bias ends with the small images"
 
 
+def test_a_warm_up_that_was_interrupted_is_completed() -> None:
+    class Interrupted(Counting):
+        def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+            if self.recordings == 2 and not self.stopped:
+                self.stopped = True
+                raise KeyboardInterrupt
+            return super().__call__(work)
+
+        stopped = False
+
+    recorder = Interrupted()
+    steps = RecordedSteps(RECIPES["muon"], Program(RECIPES["muon"], (3, 12, 12), 4, CPU, 1), CPU, recorder)
+    with pytest.raises(KeyboardInterrupt):
+        steps.warm_up(256)
+    for _ in range(2):
+        steps.warm_up(256)
+        assert recorder.recordings == 4
+
+
 def test_a_second_run_records_nothing_and_equals_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = RECIPES["muon"]
     data = datasets.load(recipe.data.name, **recipe.data.options)

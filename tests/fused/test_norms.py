@@ -95,7 +95,7 @@ def test_compiles_whole() -> None:
     images = images_of(3, 8, 6, 6)
 
     def run(x: Tensor) -> Tensor:
-        assert norms.handles(x, norm, act)
+        assert norms.handles(x, norm, act, pool=True)
         return norms.normalise(x, norm, act, pool=True) * 2
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True, dynamic=False)
@@ -111,17 +111,17 @@ def test_compiles_whole() -> None:
     "images", [images_of(2, 4, 4, 4).double(), images_of(2, 4, 4, 4).contiguous(), images_of(2, 4, 4, 4)[:0]]
 )
 def test_leaves_alone_what_it_cannot_do(images: Tensor) -> None:
-    assert not norms.handles(images, norm_of(4), nn.ReLU())
+    assert not norms.handles(images, norm_of(4), nn.ReLU(), pool=False)
 
 
 def test_leaves_alone_layers_it_does_not_know() -> None:
     images = images_of(4, 4, 4, 4)
     ghost = GhostBatchNorm2d(4, splits=2, eps=1e-5, momentum=0.1, learned_scale=True)
-    assert norms.handles(images, norm_of(4), nn.ReLU())
-    assert not norms.handles(images, ghost, nn.ReLU())
-    assert not norms.handles(images, nn.GroupNorm(2, 4), nn.ReLU())
-    assert not norms.handles(images, nn.BatchNorm2d(4, affine=False), nn.ReLU())
-    assert not norms.handles(images, nn.BatchNorm2d(4).half(), nn.ReLU())
-    assert not norms.handles(images, norm_of(4), nn.Tanh())
-    assert not norms.handles(images, norm_of(4), nn.GELU(approximate="tanh"))
+    assert norms.handles(images, norm_of(4), nn.ReLU(), pool=False)
+    assert not norms.handles(images, ghost, nn.ReLU(), pool=False)
+    assert not norms.handles(images, nn.GroupNorm(2, 4), nn.ReLU(), pool=False)
+    assert not norms.handles(images, nn.BatchNorm2d(4, affine=False), nn.ReLU(), pool=False)
+    assert not norms.handles(images, nn.BatchNorm2d(4).half(), nn.ReLU(), pool=False)
+    assert not norms.handles(images, norm_of(4), nn.Tanh(), pool=False)
+    assert not norms.handles(images, norm_of(4), nn.GELU(approximate="tanh"), pool=False)
     assert {type(act) for act in ACTIVATIONS} == set(KINDS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 pytest.importorskip("triton", reason="Triton is not there")
 
-from hotlap.fused import patches
+from hotlap.fused import launch, patches
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # The interpreter cuts float32 off to bfloat16.
@@ -50,10 +51,24 @@ def test_half_precision_rounds_once(dtype: torch.dtype) -> None:
 
 def test_leaves_alone_what_it_cannot_do() -> None:
     images, weight, _ = layer(3, 24, 2)
-    assert patches.handles(images, weight, 0, nn.GELU())
-    assert not patches.handles(images, weight, 1, nn.GELU())
-    assert not patches.handles(images, weight, 0, nn.Tanh())
-    assert not patches.handles(images.contiguous(), weight, 0, nn.GELU())
-    assert not patches.handles(images, torch.zeros(65, 3, 2, 2), 0, nn.GELU())
-    assert not patches.handles(images, torch.zeros(8, 3, 5, 5), 0, nn.GELU())
-    assert not patches.handles(images.clone().requires_grad_(), weight, 0, nn.GELU())
+    assert patches.handles(images, weight, 0, nn.GELU(), 24)
+    assert not patches.handles(images, weight, 1, nn.GELU(), 24)
+    assert not patches.handles(images, weight, 0, nn.Tanh(), 24)
+    assert not patches.handles(images.contiguous(), weight, 0, nn.GELU(), 24)
+    assert not patches.handles(images, torch.zeros(65, 3, 2, 2), 0, nn.GELU(), 24)
+    assert not patches.handles(images, torch.zeros(8, 3, 5, 5), 0, nn.GELU(), 24)
+    assert not patches.handles(images.clone().requires_grad_(), weight, 0, nn.GELU(), 24)
+
+
+def test_leaves_alone_more_numbers_than_it_can_count() -> None:
+    with FakeTensorMode():
+        weight = torch.empty(24, 3, 2, 2, device=DEVICE)
+        images = torch.empty(10_000, 3, 128, 128, device=DEVICE).to(memory_format=torch.channels_last)
+        assert patches.handles(images, weight, 0, nn.GELU(), 8)
+        assert not patches.handles(images, weight, 0, nn.GELU(), 24)
+
+
+def test_leaves_alone_images_on_a_cpu_without_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_INTERPRETED", False)
+    images, weight, _ = layer(3, 24, 2)
+    assert not patches.handles(images.cpu(), weight, 0, nn.GELU(), 24)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
 
 from hotlap import datasets
 from hotlap.engine import backends
+from hotlap.engine.checkpoint import Checkpoint
 from hotlap.engine.loop import Silent, train_once, train_seeds
+from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.recipe import Recipe, part
 from hotlap.result import Run
@@ -116,6 +120,69 @@ def test_several_seeds_in_one_program_are_recorded_too() -> None:
     alone = [train(recipe, seed) for seed in (0, 1, 2)]
     for a, b in zip(together, alone, strict=True):
         assert a.loss_by_epoch == pytest.approx(b.loss_by_epoch, rel=0.05)
+
+
+def test_several_seeds_in_one_program_in_bfloat16() -> None:
+    recipe = tiny(epochs=2.0, engine__precision="bf16")
+    load = lambda: datasets.load(recipe.data.name, **recipe.data.options)  # noqa: E731
+    for run in train_seeds(recipe, load, (0, 1, 2), device=GPU):
+        assert run.loss_by_epoch[-1] < run.loss_by_epoch[0]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_interrupted_run_goes_on(fused: bool, tmp_path: Path) -> None:
+    class Stop(Silent):
+        def step(self, done: int, loss: torch.Tensor) -> None:
+            if done == 17:
+                raise KeyboardInterrupt
+
+    recipe = small("cifar10-airbench/94-muon", precision="fp32", fused=fused)
+    whole = train(recipe)
+
+    def checkpoint(resume: bool) -> Checkpoint:
+        return Checkpoint(tmp_path / "run.safetensors", {"recipe": recipe.digest}, resume=resume, every_s=0)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, observer=Stop(), checkpoint=checkpoint(False))
+    resumed = train(recipe, checkpoint=checkpoint(True))
+    assert resumed.loss_by_epoch == pytest.approx(whole.loss_by_epoch, rel=0.02)
+
+
+def test_too_little_memory_is_said_in_a_line_and_given_back() -> None:
+    recipe = small("cifar10-airbench/94-muon", cuda_graphs=False).with_changes({"batch_size": 512})
+    before = torch.cuda.memory_allocated(GPU)
+    share = 256 * 2**20 / torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(share, GPU)
+    try:
+        with pytest.raises(InputError, match="too little memory") as refused:
+            train(recipe)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, GPU)
+    assert refused.value.fix is not None and "batch_size=256" in refused.value.fix
+    del refused
+    gc.collect()
+    assert torch.cuda.memory_allocated(GPU) <= before + 2**24
+
+
+def test_a_trained_network_answers_on_a_cpu_too() -> None:
+    run = train(small("cifar10-airbench/94-muon"))
+    assert run.module is not None
+    network = run.module.cpu().float().eval()
+    with torch.no_grad():
+        answers = network(torch.zeros(2, 3, 32, 32).to(memory_format=torch.channels_last))
+    assert answers.isfinite().all()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU only")
+@pytest.mark.parametrize("graphs", [True, False])
+def test_the_second_gpu_trains_as_the_first_does(graphs: bool) -> None:
+    recipe = small("cifar10-airbench/94-muon", precision="fp32", cuda_graphs=graphs)
+    first = train(recipe)
+    load = lambda: datasets.load(recipe.data.name, **recipe.data.options)  # noqa: E731
+    second = train_once(recipe, load, 0, device=torch.device("cuda", 1))
+    assert second.loss_by_epoch == pytest.approx(first.loss_by_epoch, rel=1e-2)
+    assert torch.cuda.current_device() == 0
 
 
 @pytest.mark.parametrize("name", ["cifar10-airbench/94-muon", "cifar10-cpu/low-resolution"])

@@ -17,8 +17,11 @@ from hotlap.models.layers import (
     PartialDiracConv3x3,
     RestandardisedConv3x3,
     activation,
+    convolve_and_activate,
 )
 from hotlap.models.norms import GhostBatchNorm2d
+from hotlap.native.convolutions import WinogradConvolutions
+from hotlap.native.library import missing
 from hotlap.recipe import part
 
 
@@ -134,3 +137,30 @@ def test_resetting_a_norm_with_a_fixed_scale() -> None:
     assert all(torch.equal(a, b) for a, b in zip(norm.state_dict().values(), fresh.state_dict().values(), strict=True))
     with pytest.raises(ValueError, match="norm_splits"):
         GhostBatchNorm2d(3, splits=0, eps=1e-5, momentum=0.1, learned_scale=False)
+
+
+@pytest.mark.skipif(missing() is not None, reason="the package was installed without a C++ compiler")
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, stride=1), None])
+def test_layers_done_at_once_are_those_one_after_another(pool: nn.Module | None) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(4, 16, 7, 7).to(memory_format=torch.channels_last)
+    conv = nn.Conv2d(16, 16, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    found = []
+    for by in ("", "native"):
+        norm = GhostBatchNorm2d(16, splits=1, eps=1e-5, momentum=0.3, learned_scale=True)
+        norm.fused = by  # type: ignore[assignment]
+        found.append(convolve_and_activate(conv, norm, nn.SiLU(), images, pool=pool))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(missing() is not None, reason="the package was installed without a C++ compiler")
+def test_channels_of_zeros_beyond_the_filters_change_nothing() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(4, 16, 8, 8).to(memory_format=torch.channels_last)
+    wide = nn.functional.pad(images, (0, 0, 0, 0, 0, 8)).contiguous(memory_format=torch.channels_last)
+    conv, pool = Conv3x3(16, 16), nn.MaxPool2d(2)
+    norm = GhostBatchNorm2d(16, splits=1, eps=1e-5, momentum=0.3, learned_scale=True)
+    norm.fused = "native"
+    with WinogradConvolutions():
+        found, expected = (convolve_and_activate(conv, norm, nn.SiLU(), x, pool=pool) for x in (wide, images))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ from hotlap.native import library as lib
 from hotlap.native.convolver import Convolution, Convolver
 from hotlap.native.library import POOL_NONE, POOL_OUT
 from hotlap.recipe import Recipe
+from normalising import defaults
 
 pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
 
@@ -271,8 +274,9 @@ def test_other_convolutions_stay_with_pytorch(conv: nn.Conv2d, images: Tensor) -
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(3), nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(2)])
 def test_other_pooling_is_done_by_pytorch(pool: nn.Module) -> None:
     conv, images = nn.Conv2d(16, 16, 3, padding=1, bias=False), torch.randn(2, 16, 9, 9)
-    with Calls():
+    with Calls() as calls:
         found = layers.convolve_and_pool(conv, pool, images)
+    assert calls.count == 1
     torch.testing.assert_close(found, pool(conv(images)), atol=1e-5, rtol=1e-5)
 
 
@@ -331,13 +335,56 @@ def test_compiled_networks_do_not_go_with_them() -> None:
         forward_of(nn.Linear(2, 2), small(**{"engine.compile": True}), "fp32")
 
 
-def test_elsewhere_threads_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert forking.fork.__wrapped__() is None
-
-
 def test_functional_calls_with_names_stay_with_pytorch() -> None:
     images, filters = torch.randn(1, 16, 8, 8), torch.randn(16, 16, 3, 3)
     with Calls() as calls:
         functional.conv2d(images, filters, padding=1)
     assert calls.count == 0
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), ((1, 1), [1], (1,)), ([1, 1], (1, 1), [1, 1])])
+def test_sizes_as_pytorch_takes_them(sizes: tuple[Any, Any, Any]) -> None:
+    images, filters = torch.randn(1, 16, 8, 8), torch.randn(16, 16, 3, 3)
+    with Calls():
+        found = functional.conv2d(images, filters, None, *sizes)
+    torch.testing.assert_close(found, functional.conv2d(images, filters, None, *sizes), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [8, 32])
+@pytest.mark.parametrize("pool", [True, False])
+def test_other_channels_than_the_filters_are_refused_in_pytorchs_words(channels: int, pool: bool) -> None:
+    network = layer(16, 24, 1, pool)
+    with made.WinogradConvolutions(), pytest.raises(RuntimeError, match="channels"):
+        network(torch.randn(2, channels, 8, 8).to(memory_format=torch.channels_last))
+
+
+@pytest.mark.parametrize("shape", [(0, 16, 8, 8), (2, 16, 1, 1), (2, 16, 2, 1)])
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_images_that_leave_nothing_are_treated_as_pytorch_does(shape: tuple[int, ...], pool: bool, pad: int) -> None:
+    network, images = layer(16, 24, pad, pool), torch.randn(shape)
+
+    def outcome() -> Tensor | type[Exception]:
+        try:
+            return passes(network, images)[0]
+        except RuntimeError as error:
+            return type(error)
+
+    with made.WinogradConvolutions():
+        found = outcome()
+    expected = outcome()
+    if isinstance(expected, Tensor):
+        assert isinstance(found, Tensor)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    else:
+        assert found is expected
+
+
+def test_the_kernels_take_memory_on_the_cpu_whatever_the_defaults_are() -> None:
+    network, images = layer(16, 24, 1, pool=True), torch.randn(2, 16, 8, 8)
+    with made.WinogradConvolutions():
+        expected = passes(network, images)
+        with defaults(torch.bfloat16, "meta"):
+            found = passes(network, images)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)

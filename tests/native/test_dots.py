@@ -266,6 +266,16 @@ def test_other_convolutions_stay_with_pytorch(conv: nn.Conv2d) -> None:
     assert tiled.used == 0
 
 
+@pytest.mark.usefixtures("plain")
+def test_other_channels_and_no_images_are_left_to_pytorch() -> None:
+    conv = nn.Conv2d(16, 24, 3, padding=1, bias=False)
+    with TiledConvolutions() as tiled, torch.autocast("cpu", torch.bfloat16):
+        assert conv(torch.zeros(0, 16, 8, 8)).shape == (0, 24, 8, 8)
+        with pytest.raises(RuntimeError, match="channels"):
+            conv(torch.zeros(2, 32, 8, 8))
+    assert tiled.used == 0
+
+
 def small(**changes: object) -> Recipe:
     """The record for a CPU with narrow layers."""
     return get_recipe("cifar10/record-cpu").with_changes(
@@ -296,6 +306,13 @@ def test_a_network_learns_the_same_with_and_without(fused: bool, monkeypatch: py
         assert (program.forward is program.network) is not on
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
     assert losses[0][-1] < losses[0][0]
+
+
+def test_modules_of_others_keep_what_they_call_fused() -> None:
+    network = nn.Sequential(nn.Linear(2, 2))
+    network.fused = nn.Conv2d(1, 1, 1)
+    forward_of(network, small(), "bf16")
+    assert isinstance(network.fused, nn.Conv2d)
 
 
 def test_used_only_where_it_helps(monkeypatch: pytest.MonkeyPatch) -> None:

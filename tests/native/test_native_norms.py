@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hotlap.models.norms import GhostBatchNorm2d
 from hotlap.native import library as lib
 from hotlap.native import norms
-from normalising import ACTIVATIONS, both, both_added, check, images_of, norm_of
+from normalising import ACTIVATIONS, both, both_added, check, defaults, images_of, norm_of
 
 pytestmark = pytest.mark.skipif(lib.missing() is not None, reason="the package was installed without a C++ compiler")
 
@@ -100,33 +100,63 @@ def test_what_is_not_a_number_stays_so(isa: str, pool: bool, dtype: torch.dtype)
     assert result[:, :2].isfinite().all() and not result[:, 2].isfinite().any()
 
 
-def test_any_number_of_threads_gives_the_same_bits() -> None:
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[list[Tensor]] = []
-    before = torch.get_num_threads()
     for threads in (1, 2, 5):
-        torch.set_num_threads(threads)
+        monkeypatch.setattr(norms, "threads", lambda threads=threads: threads)
         images = images_of(70, 20, 9, 9)
         result = norms.normalise(images, norm_of(20), nn.GELU(), pool=True)
         result.backward(torch.ones_like(result))
         assert images.grad is not None
         found.append([result, images.grad])
-    torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_what_it_does_not_handle() -> None:
     images, norm = images_of(2, 4, 4, 4), norm_of(4)
-    assert norms.handles(images, norm, nn.GELU())
-    assert not norms.handles(images, norm, nn.GELU(approximate="tanh"))
-    assert not norms.handles(images, norm, nn.Tanh())
-    assert not norms.handles(images.double(), norm, nn.GELU())
-    assert not norms.handles(images.contiguous(), norm, nn.GELU())
-    assert not norms.handles(images.to("meta"), norm, nn.GELU())
-    assert not norms.handles(images, nn.GroupNorm(2, 4), nn.GELU())
-    assert not norms.handles(images_of(1, 4, 1, 1), norm, nn.GELU())
+    assert norms.handles(images, norm, nn.GELU(), pool=False)
+    assert not norms.handles(images, norm, nn.GELU(approximate="tanh"), pool=False)
+    assert not norms.handles(images, norm, nn.Tanh(), pool=False)
+    assert not norms.handles(images.double(), norm, nn.GELU(), pool=False)
+    assert not norms.handles(images.contiguous(), norm, nn.GELU(), pool=False)
+    assert not norms.handles(images.to("meta"), norm, nn.GELU(), pool=False)
+    assert not norms.handles(images, nn.GroupNorm(2, 4), nn.GELU(), pool=False)
+    assert not norms.handles(images_of(1, 4, 1, 1), norm, nn.GELU(), pool=False)
+    assert norms.handles(images_of(1, 4, 3, 3), norm, nn.GELU(), pool=False)
+    assert not norms.handles(images_of(1, 4, 3, 3), norm, nn.GELU(), pool=True)
+    assert not norms.handles(images, norm_of(3), nn.GELU(), pool=False)
     ghost = GhostBatchNorm2d(4, splits=2, eps=1e-5, momentum=0.1, learned_scale=True)
-    assert not norms.handles(images, ghost, nn.GELU())
+    assert not norms.handles(images, ghost, nn.GELU(), pool=False)
+
+
+def test_what_is_added_may_be_broadcast_but_not_the_other_way_round() -> None:
+    images, norm = images_of(2, 4, 3, 3), norm_of(4)
+    small, whole = (torch.ones(1, 4, 1, 1).expand(shape).requires_grad_() for shape in ((1, 4, 1, 1), (2, 4, 3, 3)))
+    found, expected = (norms.normalise(images, norm, nn.ReLU(), pool=False, added=added) for added in (small, whole))
+    assert torch.equal(found, expected)
+    with pytest.raises(RuntimeError, match="expand"):
+        norms.normalise(images, norm, nn.ReLU(), pool=False, added=torch.ones(2, 4, 3, 5))
+
+
+def test_batches_are_counted_as_by_pytorch() -> None:
+    norm = norm_of(4)
+    for _ in range(3):
+        norms.normalise(images_of(2, 4, 4, 4), norm, nn.ReLU(), pool=True)
+    assert norm.num_batches_tracked == 3
+
+
+def test_memory_is_on_the_cpu_whatever_the_defaults_are() -> None:
+    images, norm = images_of(3, 40, 7, 6), norm_of(40)
+    with defaults(torch.bfloat16, "meta"):
+        found = norms.normalise(images, norm, nn.SiLU(), pool=True)
+        found.backward(torch.ones_like(found, device="cpu"))
+    first = images.grad
+    images.grad = None
+    again = norms.normalise(images, norm, nn.SiLU(), pool=True)
+    again.backward(torch.ones_like(again))
+    assert first is not None and images.grad is not None
+    assert torch.equal(found, again) and torch.equal(first, images.grad)
 
 
 def test_sizes_that_do_not_go_together_are_refused() -> None:

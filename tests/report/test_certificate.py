@@ -7,8 +7,10 @@ import pytest
 
 from factories import make_recipe, make_run
 from hotlap.errors import InputError
-from hotlap.report.certificate import judge, write_certificate
+from hotlap.report.certificate import certificate_readme, judge, write_certificate
+from hotlap.report.formats import percent_beside
 from hotlap.report.record import check_record
+from hotlap.report.record_files import read_claim, read_runs
 from hotlap.result import Run
 from hotlap.stats.summary import summarise
 
@@ -92,3 +94,33 @@ def test_forgeries_are_found_out(tmp_path: Path) -> None:
 def test_a_seed_counts_once() -> None:
     with pytest.raises(InputError, match="twice"):
         write_certificate(Path("unused"), [*runs(10), runs(1)[0]], 0.99)
+
+
+def test_a_recipe_that_stops_on_test_accuracy_is_never_certified() -> None:
+    recipe = make_recipe(stop_at=0.99)
+    verdict = judge(
+        summarise([make_run(seed=seed, accuracy=0.995 + seed / 1e4, recipe=recipe) for seed in range(10)]), 0.99
+    )
+    assert not verdict.certified and "looking at the test images" in verdict.reason
+
+
+def test_a_seed_that_was_written_twice_is_found_out(tmp_path: Path) -> None:
+    runs = [make_run(seed=seed, accuracy=0.9951 + seed / 1e5) for seed in range(10)]
+    write_certificate(tmp_path, runs, 0.99)
+    lines = (tmp_path / "runs.jsonl").read_text().splitlines(True)
+    (tmp_path / "runs.jsonl").write_text("".join([lines[0], *lines[:-1]]))
+    with pytest.raises(InputError, match="a seed that comes twice"):
+        certificate_readme(read_claim(tmp_path), read_runs(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "limit", "digits", "text"),
+    [
+        (0.9899996, 0.99, 3, "98.99996 %"), (0.98997, 0.99, 3, "98.997 %"), (0.98996, 0.99, 2, "98.996 %"),
+        (0.99, 0.99, 2, "99.00 %"), (0.991, 0.99, 2, "99.10 %"), (0.5, None, 2, "50.00 %"),
+    ],
+)  # fmt: skip
+def test_what_misses_a_limit_is_not_rounded_up_to_it(
+    fraction: float, limit: float | None, digits: int, text: str
+) -> None:
+    assert percent_beside(fraction, limit, digits) == text

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from factories import make_recipe, make_run
+from hotlap.errors import InputError
 from hotlap.recipe import part
-from hotlap.report.comparison_table import comparison_json, comparison_table, evidence_text, pair_line, sentence
+from hotlap.report.comparison_table import comparison_json, comparison_table, evidence_text, pair_line, quotable
 from hotlap.result import Run
 from hotlap.stats.pairs import Comparison, compare_runs
 from hotlap.stats.sequential import monitor
@@ -29,9 +30,7 @@ SEVEN = [0.990, 0.9904, 0.9908, 0.9901, 0.9903, 0.9906, 0.9907]
 BETTER = [0.991, 0.9915, 0.9917, 0.9912, 0.9914, 0.9916, 0.9916]
 
 
-def said(figures: Comparison) -> str:
-    assert figures.a and figures.b and figures.difference and figures.ratio
-    return sentence(figures.a.recipe, figures.b.recipe, figures.difference, figures.ratio, figures.look)
+said = quotable
 
 
 def shown(figures: Comparison) -> str:
@@ -70,7 +69,7 @@ def test_the_sentence_of_looks_says_so() -> None:
     assert "(paired, 7 pairs); 1 times as fast" in text
     assert "(intervals: 0.95 for accuracy, at all looks together, 0.95 for the ratio of times)" in text
     few = said(compare_runs(runs_of(A, SEVEN[:2]), runs_of(B, BETTER[:2]), alpha=0.05))
-    assert "points, p = 1 (paired, 2 pairs), " in few
+    assert "points, p = 1 (paired, 2 pairs), unresolved; " in few
     assert "inf" not in few
 
 
@@ -118,8 +117,31 @@ def test_json_names_the_method_and_holds_no_infinity() -> None:
     for alpha in (None, 0.05):
         figures = compare_runs(runs_of(A, SEVEN[:2]), runs_of(B, BETTER[:2]), alpha=alpha)
         assert figures.a and figures.b and figures.difference and figures.ratio
-        document = comparison_json(figures.a, figures.b, figures.difference, figures.ratio, figures.look)
+        document = comparison_json(figures)
         again = json.loads(json.dumps(document, allow_nan=False))
         assert (again["accuracy"]["method"], again["accuracy"]["n_a"]) == ("paired", 2)
         assert again["sentence"] == said(figures)
         assert again["sequential"] is None if alpha is None else again["sequential"]["interval"] is None
+
+
+def test_the_sentence_keeps_what_takes_from_it() -> None:
+    shared = runs_of(B, [*BETTER], timing_valid=False)
+    assert "; times not valid: the machine was shared)." in said(compare_runs(runs_of(A, [*SEVEN]), shared))
+    few = said(compare_runs(runs_of(A, SEVEN[:4]), runs_of(B, BETTER[:4])))
+    assert few.endswith("over 4 interleaved pairs (95 % intervals; that of the times only their range).")
+    failing = runs_of(B, [*BETTER[:5], None, None])
+    text = said(compare_runs(runs_of(A, [*SEVEN]), failing))
+    assert "over 5 interleaved pairs" in text and "; 2 more left out, of which a run failed" in text
+    stops = make_recipe("early", stop_at=0.99)
+    text = said(compare_runs(runs_of(A, [*SEVEN]), runs_of(stops, [*BETTER])))
+    assert text.endswith("; early stops on test accuracy, which flatters it).")
+
+
+def test_few_pairs_with_one_difference_are_no_certainty() -> None:
+    text = said(compare_runs(runs_of(A, [0.9] * 3), runs_of(B, [0.85] * 3)))
+    assert "accuracy -5.000 points (too few pairs for an interval); " in text
+
+
+def test_without_a_finished_pair_there_is_nothing_to_say() -> None:
+    with pytest.raises(InputError, match="no pair of runs finished"):
+        comparison_json(compare_runs(runs_of(A, [None]), runs_of(B, [0.99])))

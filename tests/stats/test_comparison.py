@@ -23,10 +23,12 @@ def test_welch_agrees_with_scipy() -> None:
 
 
 def test_welch_of_constant_sides() -> None:
-    apart = welch_difference([0.5, 0.5], [0.75, 0.75, 0.75])
+    apart = welch_difference([0.5] * 5, [0.75] * 6)
     assert (apart.difference, apart.ci95, apart.p, apart.resolved) == (0.25, (0.25, 0.25), 0.0, True)
     assert apart.runs_needed == 2
-    equal = welch_difference([0.5, 0.5], [0.5, 0.5])
+    few = welch_difference([0.5] * 4, [0.75] * 6)
+    assert (few.ci95, few.p, few.resolved, few.runs_needed) == (None, None, False, None)
+    equal = welch_difference([0.5] * 5, [0.5] * 5)
     assert (equal.ci95, equal.p, equal.resolved, equal.runs_needed) == ((0, 0), 1.0, False, None)
     one_sided = welch_difference([0.5, 0.5, 0.5], [0.25, 0.75, 0.25])
     assert one_sided.ci95 is not None

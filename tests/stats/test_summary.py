@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from factories import make_recipe, make_run, make_runs
+from factories import make_environment, make_recipe, make_run, make_runs
 from hotlap.errors import InputError
 from hotlap.result import PHASES, RunSet
 from hotlap.stats import group_runs, mean_interval, mean_lower_bound, median_interval, p_mean_below, summarise
@@ -80,7 +80,7 @@ def test_what_cannot_be_pooled_is_refused() -> None:
         summarise([])
     with pytest.raises(InputError, match="one recipe, these are of 2"):
         summarise([make_run(), make_run(recipe=make_recipe(batch_size=128))])
-    with pytest.raises(InputError, match="cpu, 2 threads, eager; cpu, 4 threads, eager"):
+    with pytest.raises(InputError, match=r"Example CPU\), 2 threads, eager, .*; cpu \(Example CPU\), 4 threads, eager"):
         summarise([make_run(), make_run(threads=4)])
 
 
@@ -98,3 +98,19 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout == "[]\n"
+
+
+def test_equal_gpus_are_one_machine_and_other_processors_or_data_are_not() -> None:
+    gpu = make_environment(gpu="Example GPU")
+    runs = [make_run(seed=k, device=f"cuda:{k}", environment=gpu) for k in range(2)]
+    assert summarise(runs).device == "cuda"
+    assert summarise(runs[:1]).device == "cuda:0"
+    first = make_run()
+    for other in (
+        make_run(seed=1, environment=make_environment(cpu="Another CPU")),
+        make_run(seed=1, data_digest="f" * 64),
+        make_run(seed=1, precision="bf16"),
+    ):
+        assert len(group_runs([first, other])) == 2
+        with pytest.raises(InputError, match="different machines or data"):
+            summarise([first, other])

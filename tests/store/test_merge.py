@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_the_same_id_with_another_document_is_an_error_and_adds_nothing(tmp_path
         with pytest.raises(StoreError, match=rf"other.sqlite cannot be merged: another run with the id {run.id}"):
             merge(store, other)
         assert store.runs() == [run]
+
+
+def test_a_run_shown_under_another_name_or_target_of_its_recipe_is_the_same_run(tmp_path: Path) -> None:
+    run = make_run(seed=1)
+    shown = replace(run, recipe=run.recipe.with_changes({"target": 0.5}, name="another"))
+    other = store_with(tmp_path / "other.sqlite", shown)
+    with Store(store_with(tmp_path / "runs.sqlite", run)) as store:
+        assert merge(store, other).added == 0
+        assert [kept.recipe.name for kept in store.runs()] == [run.recipe.name]
 
 
 def test_documents_are_copied_word_for_word_whatever_a_newer_hotlap_wrote_into_them(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def test_no_images_are_none(kernels: Any) -> None:
     assert not moves.handles(torch.zeros(2, 3, 4, 4))
 
 
+def test_shifts_as_large_as_the_images_are_refused() -> None:
+    for max_px in (4, 9):
+        with pytest.raises(ValueError, match="max_px is from 0 to 3"):
+            draw([Translate(max_px)], (4, 7), torch.Generator(), Moment(0, 1.0, torch.arange(2), 2))
+
+
 def test_counts_what_can_be_put_together() -> None:
     shrink = Shrink((0.5,), (4,))
     assert leading([]) == 0

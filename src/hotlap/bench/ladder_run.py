@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hotlap.bench.session import Session
 from hotlap.ladder import AnyLadder, Step, resolve
@@ -89,6 +89,6 @@ class LadderRun:
                 self.skipped_for_time += 1
                 continue
             yield rung, seed, None
-            run = self.session.run(self.recipes[rung], seed)
+            run = replace(self.session.run(self.recipes[rung], seed), module=None)
             self.runs[rung][seed] = run
             yield rung, seed, run

@@ -18,6 +18,7 @@ from hotlap.engine.checkpoint import Checkpoint
 from hotlap.engine.devices import choose_device, use_threads
 from hotlap.engine.loop import Observer, train_seeds
 from hotlap.engine.network import image_shape
+from hotlap.engine.precision import precision_of
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.ladders import ON_GPU
@@ -195,15 +196,16 @@ class Session:
             self.store.add(run)
         return run
 
-    def finished(self, recipe: Recipe, *, timed: bool = False) -> dict[int, Run]:
+    def finished(self, recipe: Recipe, *, timed: bool = False, failed: bool = False) -> dict[int, Run]:
         """Return stored runs of the recipe that need not be repeated, by seed.
 
         Only runs that this machine and this software would repeat count: same data, device, threads, backend,
-        processor or GPU, torch and timing rules.
+        processor or GPU, precision, torch, hotlap's version and timing rules.
 
         Args:
             recipe: whose runs.
             timed: leave out runs whose times do not count.
+            failed: give failed runs too: a seed that is tried again until it succeeds is no evidence.
 
         Raises:
             DataError: the data set cannot be had.
@@ -211,6 +213,7 @@ class Session:
         if self.store is None:
             return {}
         data_digest, backend = self.fetch(recipe), self.backend_of(recipe)
+        precision = precision_of(recipe, self.device)
         from hotlap.engine.environment import capture
 
         with use_threads(self.threads):
@@ -219,13 +222,20 @@ class Session:
         def alike(run: Run) -> bool:
             there = run.environment
             same_machine = (there.cpu, there.gpu, there.threads) == (here.cpu, here.gpu, here.threads)
-            same_software = (run.backend, there.torch, run.timing_rules) == (backend, here.torch, TIMING_RULES)
-            return same_machine and same_software and run.data_digest == data_digest
+            same_software = (run.backend, there.torch, there.hotlap, run.timing_rules) == (
+                backend, here.torch, here.hotlap, TIMING_RULES
+            )  # fmt: skip
+            same_numbers = (run.data_digest, run.precision) == (data_digest, precision)
+            return same_machine and same_software and same_numbers
 
         found: dict[int, Run] = {}
-        for run in self.store.runs(digest=recipe.digest, status="done"):
+        for run in self.store.runs(digest=recipe.digest, status=None if failed else "done"):
             # Which of several equal GPUs it was does not matter.
-            if run.device.partition(":")[0] == self.device.type and alike(run) and (run.timing_valid or not timed):
+            if (
+                run.device.partition(":")[0] == self.device.type
+                and alike(run)
+                and (run.timing_valid or not timed or run.status == "failed")
+            ):
                 # A run stored under another name or target is the same training: show it as this recipe's.
                 found.setdefault(run.seed, replace(run, recipe=recipe))
         return found

@@ -12,7 +12,7 @@ from hotlap.cli import certify, compare, data, doctor, export, ladder, listing, 
 app = typer.Typer(
     name="hotlap",
     help="Train small image classifiers to a target accuracy in the least time, and prove it with statistics.",
-    epilog="Exit status: 0 done, 1 target missed, 2 bad input, 130 interrupted.",
+    epilog="Exit status: 0 done, 1 target missed or training failed, 2 bad input, 70 hotlap's fault, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

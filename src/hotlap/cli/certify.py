@@ -28,6 +28,7 @@ def certify(
         Path | None, typer.Option("--check", metavar="DIR", help="Derive every record below DIR from its runs again.")
     ] = None,
     set_: options.Set = None,
+    data: options.Data = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     threads: options.Threads = None,
@@ -59,15 +60,17 @@ def certify(
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
     from hotlap.report.certificate import write_certificate
+    from hotlap.report.formats import target_percent
     from hotlap.stats.summary import summarise
     from hotlap.store import Store
 
-    resolved = resolve_recipe(recipe, changes=options.changes(set_), device="cuda" if gpus else device)
+    resolved = resolve_recipe(recipe, changes=options.changes(set_), data=data, device="cuda" if gpus else device)
     goal = target if target is not None else resolved.target
     if goal is None:
         raise InputError(f"{resolved.name} has no target", "say which accuracy to certify: --target 0.99")
     resolved = resolved.with_changes({"target": goal})
-    folder = out if out is not None else Path("records") / resolved.name.split(" ")[0].replace("/", "-")
+    folder = out if out is not None else Path("records") / _folder_name(resolved.name)
+    _not_of_another(folder, resolved.digest)
     chosen = options.parse_seeds(seeds)
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     with Store(store) as opened, RunProgress(len(chosen), quiet=quiet) as progress:
@@ -81,10 +84,11 @@ def certify(
             backend=backend,
         )
         timed = where_to is None and not shared
-        found = session.finished(resolved, timed=timed) if address is None else {}
+        found = session.finished(resolved, timed=timed, failed=True) if address is None else {}
 
         def note(run: Run) -> None:
-            progress.say(f"{resolved.name} seed {run.seed}: {run.accuracy or 0:.2%} in {run.certified_s:.2f} s")
+            result = "failed" if run.accuracy is None else f"{run.accuracy:.2%} in {run.certified_s:.2f} s"
+            progress.say(f"{resolved.name} seed {run.seed}: {result}")
 
         by_seed = {seed: found[seed] for seed in chosen if seed in found}
         for run in by_seed.values():
@@ -107,11 +111,27 @@ def certify(
     else:
         result = "certified" if verdict.certified else "NOT certified"
         console = stdout()
-        console.print(f"{resolved.name} is {result} at {goal:.2%}: {verdict.reason}.", markup=False, soft_wrap=True)
+        console.print(
+            f"{resolved.name} is {result} at {target_percent(goal)}: {verdict.reason}.", markup=False, soft_wrap=True
+        )
         console.print(
             f"The evidence is in {folder}: {', '.join(p.name for p in written)}.", markup=False, soft_wrap=True
         )
     raise typer.Exit(int(not verdict.certified))
+
+
+def _not_of_another(folder: Path, digest: str) -> None:
+    """Refuse to replace the record of another recipe."""
+    from hotlap.report.record_files import CLAIM, read_claim
+
+    if (folder / CLAIM).exists() and (there := read_claim(folder)).get("digest") != digest:
+        whose = there.get("recipe", {}).get("name") or there["kind"]
+        raise InputError(f"{folder} holds the record of another recipe, {whose}", "choose another folder: --out DIR")
+
+
+def _folder_name(recipe: str) -> str:
+    """The name without the changes, and with the data set where it is another."""
+    return recipe.partition(" [")[0].replace("/", "-").replace(" ", "-")
 
 
 def _check(root: Path, *, as_json: bool) -> None:

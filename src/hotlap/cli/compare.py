@@ -34,6 +34,7 @@ def compare(
         float | None, typer.Option("--effect", metavar="POINTS", help="Difference to plan for, in percentage points.")
     ] = None,
     set_: options.Set = None,
+    data: options.Data = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     threads: options.Threads = None,
@@ -54,10 +55,10 @@ def compare(
     from hotlap.cli.progress import RunProgress
     from hotlap.store import Store
 
-    baseline = resolve_recipe(a, device=device)
+    baseline = resolve_recipe(a, data=data, device=device)
     if b is None and not set_:
         raise InputError("nothing to compare with", "name a second recipe, or change the first with --set")
-    other = resolve_recipe(b if b is not None else a, changes=options.changes(set_), device=device)
+    other = resolve_recipe(b if b is not None else a, changes=options.changes(set_), data=data, device=device)
     if baseline.digest == other.digest:
         raise InputError(f"{a} and {b or a} are one recipe (digest {baseline.digest[:12]})")
     if until is not None and not 0 < until < 1:
@@ -109,19 +110,17 @@ def _measure(measured: CompareRun, progress: RunProgress) -> None:
 
 
 def _report(figures: Comparison, *, as_json: bool) -> None:
-    from hotlap.report.comparison_table import comparison_json, sentence
+    from hotlap.report.comparison_table import comparison_json, quotable
     from hotlap.report.tables import summary_line
 
-    a, b, difference, ratio = figures.a, figures.b, figures.difference, figures.ratio
-    if a is None or b is None or difference is None or ratio is None:
-        raise InputError("no pair of runs finished, so there is nothing to compare", "hotlap runs --status failed")
     if as_json:
-        print_json(comparison_json(a, b, difference, ratio, figures.look))
+        print_json(comparison_json(figures))
         return
+    text = quotable(figures)
     console = stdout()
-    for summary in (a, b):
-        console.print(f"{summary.recipe}: {summary_line(summary)}", markup=False, soft_wrap=True)
-    text = sentence(a.recipe, b.recipe, difference, ratio, figures.look)
+    for summary in (figures.a, figures.b):
+        if summary is not None:
+            console.print(f"{summary.recipe}: {summary_line(summary)}", markup=False, soft_wrap=True)
     console.print(text, markup=False, soft_wrap=True)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hotlap._files import replace_file
 from hotlap.cli import options
-from hotlap.cli.output import print_json, stdout
+from hotlap.cli.choosing import choose_aloud
+from hotlap.cli.output import print_json, stderr, stdout
+from hotlap.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,10 +22,16 @@ if TYPE_CHECKING:
 
 
 def show(
-    recipe: options.RecipeName,
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe, data set (its fastest recipe), or a .json file; else one for --data.")
+    ] = None,
     diff: Annotated[str | None, typer.Option("--diff", metavar="OTHER", help="Show the changes from OTHER.")] = None,
     set_: options.Set = None,
     data: options.Data = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Also write the recipe to a .json file, which any verb takes."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show a recipe: every value, layers with shapes and parameters, FLOP; or what it changes against another."""
@@ -33,7 +43,15 @@ def show(
     from hotlap.native.library import missing
     from hotlap.recipe import diff as diff_of
 
-    resolved = resolve_recipe(recipe, changes=options.changes(set_), data=data, device="auto")
+    changed = options.changes(set_)
+    if recipe is not None:
+        resolved = resolve_recipe(recipe, changes=changed, data=data, device="auto")
+    elif data is not None:
+        resolved = choose_aloud(data, changed, "auto", quiet=False).recipe
+    else:
+        raise InputError("nothing to show", "hotlap show mnist, or for your own images: hotlap show --data FOLDER")
+    if save is not None:
+        _save(resolved, save)
     step = _rung_of(resolved)
     if diff is not None:
         other = resolve_recipe(diff, device="auto")
@@ -57,6 +75,13 @@ def show(
     else:
         _print(stdout(), resolved, facts, shape, step)
         stdout().print(_backend(reason, missing()), soft_wrap=True, markup=False)
+
+
+def _save(recipe: Recipe, path: Path) -> None:
+    if path.suffix != ".json":
+        raise InputError(f"{path} is not the name of a recipe", f"recipes are files that end in .json: {path}.json")
+    replace_file(path, recipe.to_json(indent=1) + "\n", fix="choose another --save")
+    stderr().print(f"recipe saved in {path}", markup=False, soft_wrap=True)
 
 
 def flop_text(flop: float) -> str:

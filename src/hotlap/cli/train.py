@@ -123,13 +123,9 @@ def _resolve(
         return resolve_recipe(recipe, changes=changes, data=data, device=device), {}
     if data is None:
         raise InputError("nothing to train", "hotlap train mnist, or your own images: hotlap train --data FOLDER")
-    from hotlap.bench.own_images import choose
-    from hotlap.cli.progress import RunProgress
+    from hotlap.cli.choosing import choose_aloud
 
-    with RunProgress(0, quiet=quiet) as progress:
-        choice = choose(data, changes=changes, device=device, progress=progress)
-        for line in choice.lines():
-            progress.say(line)
+    choice = choose_aloud(data, changes, device, quiet=quiet)
     return choice.recipe, {"inspection": choice.inspection.as_dict(), "choice": list(choice.remarks)}
 
 

@@ -29,18 +29,19 @@ def scan(root: Path, *, tolerant: bool = False) -> Scan:
     """
     result = Scan(tolerant=tolerant)
     folders, files = _list(root)
-    train = folders.get("train")
+    parts = {name.casefold(): path for name, path in folders.items()}
+    train = parts.get("train")
     # A folder called "train" with pictures right in it is a class (of vehicles, say), not the training part.
     split = train is not None and bool(_list(train)[0]) and not any(_is_image(f) for f in _list(train)[1])
     if not split:
-        if folders and set(folders) <= set(TEST_NAMES):
+        if parts and set(parts) <= set(TEST_NAMES):
             raise DataError(f"{root} has {', '.join(folders)} but no train folder", _LAYOUT)
         result.class_names, result.train = _classes(root, root, result, None)
         return result
     assert train is not None
     result.ignored += len(files)
     result.class_names, result.train = _classes(root, train, result, None)
-    test = next((folders[name] for name in TEST_NAMES if name in folders), None)
+    test = next((parts[name] for name in TEST_NAMES if name in parts), None)
     if test is not None:
         result.test = _classes(root, test, result, result.class_names)[1]
     return result
@@ -52,7 +53,12 @@ def _list(folder: Path) -> tuple[dict[str, Path], list[Path]]:
         with os.scandir(folder) as entries:
             seen = sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)
             # One form of accented letters, so that folders from different systems have the same class name.
-            folders = {unicodedata.normalize("NFC", e.name): Path(e.path) for e in seen if e.is_dir()}
+            folders: dict[str, Path] = {}
+            for entry in (e for e in seen if e.is_dir()):
+                name = unicodedata.normalize("NFC", entry.name)
+                if name in folders:
+                    raise DataError(f"{folder} has two folders called {name}, spelt in two ways", "put them together")
+                folders[name] = Path(entry.path)
             return folders, [Path(e.path) for e in seen if not e.is_dir()]
     except OSError as error:
         raise DataError(f"folder {folder} cannot be read ({error.strerror})") from error
@@ -110,7 +116,7 @@ def _pictures(root: Path, top: Path, label: int, result: Scan) -> list[Picture]:
                 result.broken.append(problem)
                 continue
             facts = file.stat()
-            pictures.append(Picture(file, shown, label, facts.st_size, facts.st_mtime_ns))
+            pictures.append(Picture(file, shown, label, facts.st_size, max(facts.st_mtime_ns, facts.st_ctime_ns)))
     return sorted(pictures, key=lambda picture: picture.shown)
 
 

@@ -78,7 +78,7 @@ class Augment:
         self.rng.set_state(state["rng"])
         for augment, kept in zip(self.augmentations, state["kept"], strict=True):
             if hasattr(augment, "kept"):
-                augment.kept = kept
+                augment.kept = None if kept is None else kept.to(self.rng.device)
 
 
 def _copied(images: Tensor, which: slice | Tensor) -> Tensor:

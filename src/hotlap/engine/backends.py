@@ -135,6 +135,11 @@ def make_trainer(
     return kept
 
 
+def forget_trainers() -> None:
+    """Let go of the programs that are kept for later runs on a GPU, and of their memory."""
+    _kept.clear()
+
+
 _KEPT_AT_MOST = 2
 _kept: dict[tuple[object, ...], TorchTrainer] = {}
 """On a GPU, what trained the latest recipes: its compiled code and recorded steps serve their next runs too."""

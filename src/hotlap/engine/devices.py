@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from functools import cache
 
 import torch
 
@@ -62,12 +62,55 @@ def fuses(recipe: Recipe, device: torch.device) -> Fused:
         ``triton`` for ``hotlap.fused`` on a CUDA GPU; ``native`` for the compiled kernels on a CPU, in bfloat16 or with
         ``engine.winograd``; or nothing.
     """
-    if recipe.engine.fused and device.type == "cuda" and find_spec("triton") is not None:
+    if recipe.engine.fused and device.type == "cuda" and no_triton() is None:
         return "triton"
     # In plain float32 a recipe keeps PyTorch's own bits. torch.compile knows nothing of the kernels, and fuses itself.
     rounds = recipe.engine.winograd or precision_of(recipe, device) == "bf16"
     suits = device.type == "cpu" and rounds and not recipe.engine.compile and not missing()
     return "native" if recipe.engine.fused and suits else ""
+
+
+@cache
+def no_triton() -> str | None:
+    """Say why Triton cannot be used on a CUDA GPU; None where it can. Asked once in a process."""
+    try:
+        import triton
+
+        # It compiles a few lines of C for itself when it is first used, and needs a compiler and Python's headers.
+        triton.runtime.driver.active.get_current_target()
+    except Exception as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return "it is not installed" if isinstance(error, ImportError) else first_line
+    return None
+
+
+def remark_on_triton(recipe: Recipe, device: torch.device) -> str | None:
+    """Say in a line that a recipe goes without the fused kernels that it asks for; None where it is not so."""
+    if device.type != "cuda" or not recipe.engine.fused or (reason := no_triton()) is None:
+        return None
+    return f"layers are not fused, and training is slower, since Triton does not work here: {reason}"
+
+
+@contextmanager
+def explaining_memory(recipe: Recipe, forget: Callable[[], None]) -> Iterator[None]:
+    """Turn a GPU that runs out of memory into one line with the way out.
+
+    Args:
+        recipe: what is trained.
+        forget: lets go of what is kept for later runs.
+
+    Raises:
+        InputError: there was not enough memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        forget()
+        fix = f"--set batch_size={max(1, recipe.batch_size // 2)}"
+        if recipe.evaluation.batch_size > recipe.batch_size // 2:
+            fix += f" --set evaluation.batch_size={max(1, recipe.batch_size // 2)}"
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(f"the GPU has too little memory for {recipe.name}: {first_line}", fix) from None
 
 
 def synchroniser(device: torch.device) -> Callable[[], None]:

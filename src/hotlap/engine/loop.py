@@ -11,11 +11,11 @@ from torch import Tensor
 
 from hotlap.datasets import ImageData
 from hotlap.engine.allocator import give_back_memory, keeping_memory
-from hotlap.engine.backends import make_trainer
+from hotlap.engine.backends import forget_trainers, make_trainer
 from hotlap.engine.checkpoint import Checkpoint, Generators, Stateful
 from hotlap.engine.clock import Clock
 from hotlap.engine.contention import Contention, is_contended
-from hotlap.engine.devices import choosing_kernels, synchroniser
+from hotlap.engine.devices import choosing_kernels, explaining_memory, remark_on_triton, synchroniser
 from hotlap.engine.environment import capture
 from hotlap.engine.feed import in_memory
 from hotlap.engine.loss_watch import LossWatch
@@ -23,7 +23,7 @@ from hotlap.engine.precision import remark_on
 from hotlap.engine.seeding import isolated
 from hotlap.engine.steps import planned_steps
 from hotlap.recipe import Recipe
-from hotlap.result import Backend, Run
+from hotlap.result import Backend, Run, now
 
 
 class Observer(Protocol):
@@ -116,21 +116,22 @@ def train_seeds(
     """
     observer = observer or Silent()
     clock = clock or Clock(synchronise=synchroniser(device))
-    environment = capture(device)
-    others = Contention()
+    started_at, environment = now(), capture(device)
     losses = LossWatch(len(seeds), device)
     at = Position()
     resumed = False
     # Warming up what is not timed would be a waste.
     may_count = timing_valid and len(seeds) == 1
 
-    with isolated(device), keeping_memory(), choosing_kernels(device):
+    forgetting = explaining_memory(recipe, forget_trainers)
+    with isolated(device), keeping_memory(), choosing_kernels(device), forgetting:
         with clock.phase("load"):
             data = in_memory(load(), device)
         with clock.phase("warmup"):
             trainer = make_trainer(recipe, data, seeds, device, backend)
             if may_count or recipe.engine.compile or device.type == "cuda":
                 trainer.warm_up(len(data.x_train), len(data.x_test))
+        others = Contention()
         with clock.phase("prepare"):
             trainer.prepare(data)
             digest = data.digest
@@ -138,7 +139,7 @@ def train_seeds(
             del data
         per_epoch = trainer.steps_per_epoch
         total = planned_steps(recipe, per_epoch)
-        if remark := remark_on(recipe, device):
+        for remark in filter(None, (remark_on(recipe, device), remark_on_triton(recipe, device))):
             observer.remark(remark)
         observer.begin(recipe, seeds[0], total, recipe.batch_size * len(seeds))
 
@@ -211,6 +212,7 @@ def train_seeds(
             backend=trainer.backend,
             precision=trainer.precision,
             environment=environment,
+            started_at=started_at,
             timing_valid=may_count and not resumed and not is_contended(contention, environment.cores),
             seeds_at_once=len(seeds),
             contention=contention,

@@ -106,7 +106,7 @@ def _send(sums: Tensor, count: int, step: int) -> _Sent:
     here = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True)
     here.copy_(sums, non_blocking=True)
     arrived = torch.cuda.Event()
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(sums.device))
     return _Sent(here, arrived, count, step)
 
 

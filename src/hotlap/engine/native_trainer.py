@@ -23,6 +23,7 @@ from hotlap.engine.seeding import Streams, generator
 from hotlap.engine.updates import Updates
 from hotlap.native import library as lib
 from hotlap.native.family import OutsideFamilyError, Stack, TestViews, rules_of, stack_of, views_for
+from hotlap.native.forking import threads
 from hotlap.native.moves import Moves
 from hotlap.optim.by_role import ByRole
 from hotlap.optim.weights import weights_of
@@ -108,7 +109,7 @@ class NativeTrainer:
             plan = self._translation
             self._made = lib.Network(
                 self._shape, plan.stack.crop, self._classes, plan.stack.layers, plan.rules, mean, std,
-                self._recipe.label_smoothing, torch.get_num_threads(),
+                self._recipe.label_smoothing, threads(),
             )  # fmt: skip
             self._mean_std = (mean, std)
         return self._made

@@ -13,6 +13,8 @@ from hotlap.engine.feed import MEMORY_FORMATS
 from hotlap.engine.precision import Precision
 from hotlap.errors import InputError
 from hotlap.models import MODELS
+from hotlap.models.norms import GhostBatchNorm2d
+from hotlap.models.whitening import PatchWhitening
 from hotlap.native.library import has_amx, missing
 from hotlap.recipe import Recipe
 from hotlap.startup import complete
@@ -89,8 +91,8 @@ def forward_of(network: nn.Module, recipe: Recipe, precision: Precision) -> Call
         raise InputError("torch.compile knows nothing of the kernels' convolutions", "--set engine.winograd=false")
     by = fuses(recipe, next(network.parameters()).device)
     for module in network.modules():
-        if hasattr(module, "fused"):
-            setattr(module, "fused", by)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
+        if isinstance(module, GhostBatchNorm2d | PatchWhitening):
+            module.fused = by
     if recipe.engine.compile:
         return _compiled(network)
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())

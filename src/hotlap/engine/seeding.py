@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,10 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 @contextmanager
 def isolated(device: torch.device) -> Iterator[None]:
-    """Restore the caller's global generators afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Restore the caller's global generators afterwards; in the block, a GPU is the current one."""
+    # A seed is for every GPU there is, once they are in use.
+    count = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    gpus = {torch.device("cuda", index) for index in range(count)} | ({device} if device.type == "cuda" else set())
+    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with current, torch.random.fork_rng(devices=sorted(gpus, key=str)):
         yield

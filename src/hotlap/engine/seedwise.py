@@ -26,8 +26,12 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple
         padding: zeros above and below, and left and right.
 
     Returns:
-        (N, seeds · out, H', W'); differentiable.
+        (N, seeds · out, H', W'), under autocast in its type; differentiable.
     """
+    if torch.is_autocast_enabled(images.device.type):
+        # Here rather than product by product, so that what is kept for the backward pass is of one type.
+        dtype = torch.get_autocast_dtype(images.device.type)
+        images, weight, bias = images.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     seeds, _, channels, *kernel = weight.shape
     places = (images.shape[2] + 2 * padding[0] - kernel[0] + 1) * (images.shape[3] + 2 * padding[1] - kernel[1] + 1)
     at_once = max(1, _MOST // (seeds * channels * kernel[0] * kernel[1] * places))

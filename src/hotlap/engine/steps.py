@@ -150,9 +150,7 @@ class RecordedSteps:
         self._recorded: dict[Hashable, _Recorded] = {}
 
     def warm_up(self, count: int) -> None:
-        """Record every kind of step of the run to come, unless that has been done."""
-        if self._recorded:
-            return
+        """Record every kind of step of the run to come that has not been recorded yet."""
         per_epoch = _steps_per_epoch(self._recipe, count)
         total = planned_steps(self._recipe, per_epoch)
         for done, n, size in shapes_of(self._recipe, self._program, count):
@@ -255,6 +253,8 @@ def dummy_batch(
 def cuda_recorder(device: torch.device) -> Recorder:
     """Return what records work on a CUDA GPU; all recordings share their memory, so they are replayed one at a time."""
     pool: Any = torch.cuda.graph_pool_handle()
+    # PyTorch's own is on whichever GPU recorded first.
+    stream = torch.cuda.Stream(device)
 
     def record(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         # Autograd remembers the stream in which a weight was first used, and a recording must not wait for another.
@@ -266,8 +266,10 @@ def cuda_recorder(device: torch.device) -> Recorder:
         torch.cuda.current_stream(device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=pool):
+            with torch.cuda.graph(graph, pool=pool, stream=stream):
                 result = work()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise InputError(
                 f"a training step cannot be recorded on {device}: {str(error).splitlines()[0]}",

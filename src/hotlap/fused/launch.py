@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+import os
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 import triton
 from torch import Tensor, nn
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 KINDS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.SiLU: 2, nn.GELU: 3, nn.CELU: 4}
 """Activations by class, and what the kernels call them."""
 
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
-_LARGEST = 2**31
+LARGEST = 2**31
 """The kernels count pixels times channels in 32 bits."""
+
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Triton's interpreter, for tests, runs kernels on a CPU."""
 
 
 def suits(images: Tensor, activation: nn.Module) -> bool:
-    """Tell whether the kernels know an activation and the images' type and layout."""
+    """Tell whether the kernels know an activation and the images' device, type and layout."""
     known = type(activation) in KINDS and not (isinstance(activation, nn.GELU) and activation.approximate != "none")
     return (
         known
+        and (images.is_cuda or (_INTERPRETED and images.device.type == "cpu"))
         and images.dtype in _TYPES
-        and 0 < images.numel() < _LARGEST
+        and 0 < images.numel() < LARGEST
         and images.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def on_their_gpu(launch: Callable[P, R]) -> Callable[P, R]:
+    """Let a function run with the GPU of its first argument, a tensor, as the current one, which Triton asks for."""
+
+    @functools.wraps(launch)
+    def launched(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.cuda.device_of(args[0]):
+            return launch(*args, **kwargs)
+
+    return launched
 
 
 def alpha_of(activation: nn.Module) -> float:

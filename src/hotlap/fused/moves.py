@@ -7,17 +7,17 @@ import triton
 from torch import Tensor
 
 from hotlap.fused import kernels
+from hotlap.fused.launch import LARGEST, on_their_gpu
 
 _BLOCK = 1024
-_LARGEST = 2**31
-"""The kernel counts the numbers of a batch in 32 bits."""
 
 
 def handles(images: Tensor) -> bool:
-    """Tell whether ``gather`` can take images, by their layout."""
+    """Tell whether ``gather`` can take images, by their layout; a batch of them has fewer than 2³¹ numbers."""
     return images.numel() > 0 and images.is_contiguous(memory_format=torch.channels_last)
 
 
+@on_their_gpu
 def gather(images: Tensor, which: Tensor, moves: Tensor) -> Tensor:
     """Copy chosen images, each shifted with what comes in reflected, and then mirrored or not.
 
@@ -34,7 +34,7 @@ def gather(images: Tensor, which: Tensor, moves: Tensor) -> Tensor:
     """
     shape = (len(which), *images.shape[1:])
     out = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
-    if out.numel() >= _LARGEST:
+    if out.numel() >= LARGEST:
         raise ValueError("too many numbers at once for 32 bits")
     channels, height, width = images.shape[1:]
     if out.numel():

@@ -14,7 +14,8 @@ import triton
 from torch import Tensor, nn
 
 from hotlap.fused import kernels
-from hotlap.fused.launch import KINDS, Block, alpha_of, suits
+from hotlap.fused.launch import KINDS, Block, alpha_of, on_their_gpu, suits
+from hotlap.models.norms import is_ordinary
 
 BLOCKS = {
     "statistics": Block(64, 32, 4, 8, 2),
@@ -29,17 +30,9 @@ BLOCKS = {
 _PARTS = 128
 
 
-def handles(images: Tensor, norm: nn.Module, activation: nn.Module) -> bool:
+def handles(images: Tensor, norm: nn.Module, activation: nn.Module, *, pool: bool) -> bool:
     """Tell whether ``normalise`` can do what ``activation(norm(images))`` does in training."""
-    return (
-        isinstance(norm, nn.BatchNorm2d)
-        and norm.weight is not None
-        and norm.running_mean is not None
-        and norm.momentum is not None
-        and getattr(norm, "splits", 1) == 1
-        and norm.weight.dtype == torch.float32
-        and suits(images, activation)
-    )
+    return is_ordinary(norm, images, pool=pool) and suits(images, activation)
 
 
 def normalise(
@@ -92,6 +85,7 @@ def _pooled_size(images: Tensor, pool: bool) -> tuple[int, int]:
     schema="(Tensor images, Tensor? added, Tensor weight, Tensor bias, float eps, int kind, float alpha, bool pool)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
 )
+@on_their_gpu
 def _forward(images, added, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-untyped-def]
     images = _last(images)
     added = added if added is None else _last(added)
@@ -136,6 +130,7 @@ def _(images, added, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-u
     schema="(Tensor gradient, Tensor values, Tensor? added, Tensor places, Tensor stats, Tensor weight, Tensor bias,"
     " int kind, float alpha, bool pool, int height, int width) -> (Tensor, Tensor, Tensor)",
 )
+@on_their_gpu
 def _backward(gradient, values, added, places, stats, weight, bias, kind, alpha, pool, height, width):  # type: ignore[no-untyped-def]
     gradient = _last(gradient)
     add = added is not None

@@ -7,14 +7,14 @@ import triton
 from torch import Tensor, nn
 
 from hotlap.fused import kernels
-from hotlap.fused.launch import KINDS, Block, alpha_of, suits
+from hotlap.fused.launch import KINDS, LARGEST, Block, alpha_of, on_their_gpu, suits
 
 BLOCK = Block(128, 64, 4, 8)
 _MOST = 64
 """Most numbers in a patch, and most filters: a program has them all in hand."""
 
 
-def handles(images: Tensor, weight: Tensor, padding: int, activation: nn.Module) -> bool:
+def handles(images: Tensor, weight: Tensor, padding: int, activation: nn.Module, wide: int) -> bool:
     """Tell whether ``convolve`` can do a convolution and its activation: without padding, for small patches."""
     return (
         padding == 0
@@ -23,6 +23,7 @@ def handles(images: Tensor, weight: Tensor, padding: int, activation: nn.Module)
         and not images.requires_grad
         and not torch.is_autocast_enabled(images.device.type)
         and suits(images, activation)
+        and len(images) * images.shape[2] * images.shape[3] * wide < LARGEST
     )
 
 
@@ -58,6 +59,7 @@ def _empty(images: Tensor, weight: Tensor, wide: int) -> Tensor:
     mutates_args=(),
     schema="(Tensor images, Tensor weight, Tensor bias, int kind, float alpha, int wide) -> Tensor",
 )
+@on_their_gpu
 def _patches(images, weight, bias, kind, alpha, wide):  # type: ignore[no-untyped-def]
     images = images.contiguous(memory_format=torch.channels_last)
     result = _empty(images, weight, wide)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function
 
 from hotlap.errors import unknown_name
-from hotlap.models.pooling import max_of_squares
+from hotlap.models.pooling import max_of_squares, pools_squares
 from hotlap.recipe import Component
 
 HeadInit: TypeAlias = Literal["default", "unit-std"]
@@ -129,7 +129,7 @@ def convolve_and_pool(conv: nn.Module, pool: nn.Module, images: Tensor) -> Tenso
 
 def max_pool(pool: nn.Module, images: Tensor) -> Tensor:
     """Pool; compiled for a GPU, the greatest of 2×2 pixels is ``pooling.max_of_squares``."""
-    if torch.compiler.is_compiling() and images.is_cuda and isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2:
+    if torch.compiler.is_compiling() and images.is_cuda and pools_squares(pool):
         return max_of_squares(images)
     return cast(Tensor, pool(images))
 
@@ -160,11 +160,12 @@ def convolve_and_activate(
     if norm.training and by:
         norms = _norms(by)
         # Kernels for convolutions on a CPU pool in the same pass.
-        first = pool if by == "native" and has_torch_function((images,)) else None
+        together = by == "native" and has_torch_function((images,)) and not _beyond(conv, images)
+        first = pool if together else None
         convolved = _convolve_wide(conv, images) if first is None else convolve_and_pool(conv, first, images)
         pool = pool if first is None else None
-        squares = isinstance(pool, nn.MaxPool2d) and pool.kernel_size == 2
-        if (pool is None or squares) and norms.handles(convolved, norm, act):
+        squares = pools_squares(pool)
+        if (pool is None or squares) and norms.handles(convolved, norm, act, pool=squares):
             return cast(Tensor, norms.normalise(convolved, norm, act, pool=squares, added=added))
         normal = norm(convolved if pool is None else max_pool(pool, convolved))
     else:
@@ -183,10 +184,15 @@ def _norms(by: Fused) -> Any:
     return norms
 
 
+def _beyond(conv: nn.Module, images: Tensor) -> int:
+    """How many channels of zeros images have beyond those that the filters have."""
+    return max(0, images.shape[1] - conv.in_channels) if isinstance(conv, nn.Conv2d) and conv.groups == 1 else 0
+
+
 def _convolve_wide(conv: nn.Module, images: Tensor) -> Tensor:
     """Convolve images that may have channels of zeros beyond those that the filters have."""
-    beyond = images.shape[1] - conv.in_channels if isinstance(conv, nn.Conv2d) and conv.groups == 1 else 0
-    if beyond <= 0:
+    beyond = _beyond(conv, images)
+    if not beyond:
         return cast(Tensor, conv(images))
     assert isinstance(conv, nn.Conv2d)
     weight = functional.pad(conv.weight, (0, 0, 0, 0, 0, beyond))

@@ -64,3 +64,26 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         result = wide.reshape(images.shape)
         last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
         return result.contiguous(memory_format=torch.channels_last) if last else result
+
+
+def is_ordinary(norm: nn.Module, images: Tensor, *, pool: bool) -> bool:
+    """Tell whether kernels can take what ``norm`` does in training for the usual: by the batch, scaled in float32.
+
+    Args:
+        norm: the layer.
+        images: (N, C, H, W), what it or the pooling before it would be given.
+        pool: whether 2×2 pixels become one first.
+    """
+    side = 2 if pool else 1
+    return (
+        isinstance(norm, nn.BatchNorm2d)
+        and norm.weight is not None
+        and norm.running_mean is not None
+        and norm.momentum is not None
+        and getattr(norm, "splits", 1) == 1
+        and norm.weight.dtype == torch.float32
+        and norm.weight.device == images.device
+        and images.dim() == 4
+        and images.shape[1] == norm.num_features
+        and len(images) * (images.shape[2] // side) * (images.shape[3] // side) > 1
+    )

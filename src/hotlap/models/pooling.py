@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+
+def pools_squares(pool: nn.Module | None) -> bool:
+    """Tell whether a layer keeps the greatest of each 2×2 pixels and leaves out a last odd row or column."""
+    return (
+        isinstance(pool, nn.MaxPool2d)
+        and (pool.kernel_size, pool.stride, pool.padding, pool.dilation) == (2, 2, 0, 1)
+        and not pool.ceil_mode
+        and not pool.return_indices
+    )
 
 
 class _MaxOfSquares(torch.autograd.Function):

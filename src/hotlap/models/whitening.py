@@ -179,8 +179,8 @@ def whiten_and_activate(whiten: nn.Module, act: nn.Module, images: Tensor) -> Te
     if isinstance(whiten, PatchWhitening) and whiten.fused == "triton" and not whiten.is_trained():
         from hotlap.fused import patches
 
-        if patches.handles(images, whiten.weight, whiten.padding, act):
-            wide = -(-whiten.channels_out // _SUITABLE) * _SUITABLE if whiten.training else whiten.channels_out
+        wide = -(-whiten.channels_out // _SUITABLE) * _SUITABLE if whiten.training else whiten.channels_out
+        if patches.handles(images, whiten.weight, whiten.padding, act, wide):
             return patches.convolve(images, whiten.weight, whiten.bias, act, wide)
     result: Tensor = act(whiten(images))
     return result

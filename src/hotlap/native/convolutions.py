@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from hotlap.models.layers import convolve_and_pool
+from hotlap.models.layers import convolve_and_pool, max_pool
+from hotlap.models.pooling import pools_squares
 from hotlap.native.convolver import Convolution, Convolver
-from hotlap.native.forking import fork
+from hotlap.native.forking import fork, threads
 from hotlap.native.library import POOL_IN, POOL_NONE, POOL_OUT
 
 LEAST_CHANNELS = 8
@@ -55,10 +56,14 @@ class WinogradConvolutions(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Do what ``function`` does, or have the kernels do it."""
-        if function is convolve_and_pool and _pools_squares(args[0], args[1]):
-            conv, _, images = args
-            if self._fits(images, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups):
+        if function is convolve_and_pool:
+            conv, pool, images = args
+            if _pools_by_squares(conv, pool) and self._fits(
+                images, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups, pool=True
+            ):
                 return self._convolve(images, conv.weight, conv.padding, pool=True)
+            with self:
+                return max_pool(pool, conv(images))
         if function is torch.conv2d and not kwargs and len(args) == 7 and self._fits(*args):
             return self._convolve(args[0], args[1], args[4], pool=False)
         return function(*args, **(kwargs or {}))
@@ -72,17 +77,21 @@ class WinogradConvolutions(TorchFunctionMode):
         padding: Any,
         dilation: Any,
         groups: int,
+        *,
+        pool: bool = False,
     ) -> bool:
+        """Tell whether the kernels can; what PyTorch refuses is left to it, and so are its words."""
         return (
             bias is None
             and filters.shape[2:] == (3, 3)
             and min(filters.shape[:2]) >= LEAST_CHANNELS
-            and tuple(stride) == tuple(dilation) == (1, 1)
-            and groups == 1
-            and not isinstance(padding, str)
-            and padding[0] == padding[1] <= 2
+            and (stride, dilation, groups) == ((1, 1), (1, 1), 1)
+            and padding in ((0, 0), (1, 1), (2, 2))
             and images.dim() == 4
-            and images.device.type == "cpu"
+            and images.shape[1] == filters.shape[1]
+            and len(images) > 0
+            and min(images.shape[2:]) + 2 * padding[0] - 2 >= (2 if pool else 1)
+            and images.device.type == filters.device.type == "cpu"
             and images.dtype in self._types
             and filters.dtype is torch.float32
             and torch.is_autocast_enabled("cpu") is self._rounds
@@ -116,15 +125,8 @@ class TiledConvolutions(WinogradConvolutions):
         return Convolver(fork(), TILES)
 
 
-def _pools_squares(conv: nn.Module, pool: nn.Module) -> bool:
-    return (
-        isinstance(pool, nn.MaxPool2d)
-        and (pool.kernel_size, pool.stride, pool.padding, pool.dilation) == (2, 2, 0, 1)
-        and not pool.ceil_mode
-        and not pool.return_indices
-        and isinstance(conv, nn.Conv2d)
-        and conv.padding_mode == "zeros"
-    )
+def _pools_by_squares(conv: nn.Module, pool: nn.Module) -> bool:
+    return pools_squares(pool) and isinstance(conv, nn.Conv2d) and conv.padding_mode == "zeros"
 
 
 class _Convolution(torch.autograd.Function):
@@ -136,10 +138,9 @@ class _Convolution(torch.autograd.Function):
         pad, (n, channels, height, width) = padding[0], images.shape
         conv = Convolution(n, height, width, channels, len(filters), pad, POOL_OUT if pool else POOL_NONE)
         out = _empty(n, len(filters), *conv.out_size, dtype=images.dtype)
-        index = torch.empty(out.shape, dtype=torch.uint8, memory_format=torch.channels_last) if pool else None
-        threads = torch.get_num_threads()
+        index = _empty(*out.shape, dtype=torch.uint8) if pool else None
         convolver.forward(
-            conv, _strides(filters), images.data_ptr(), filters.data_ptr(), out.data_ptr(), _at(index), threads
+            conv, _strides(filters), images.data_ptr(), filters.data_ptr(), out.data_ptr(), _at(index), threads()
         )
         ctx.save_for_backward(images, filters, index)
         ctx.conv, ctx.convolver = conv, convolver
@@ -149,14 +150,14 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, filters, index = ctx.saved_tensors
-        conv, convolver, threads = ctx.conv, ctx.convolver, torch.get_num_threads()
+        conv, convolver = ctx.conv, ctx.convolver
         gradient = _channels_last(gradient.to(images.dtype))
         of_images = of_filters = None
         if ctx.needs_input_grad[1]:
             of_filters = torch.empty_like(filters)
             convolver.filters(
                 conv, _strides(filters), images.data_ptr(), gradient.data_ptr(), _at(index), of_filters.data_ptr(),
-                threads,
+                threads(),
             )  # fmt: skip
         if ctx.needs_input_grad[0]:
             of_images = torch.empty_like(images)
@@ -168,13 +169,13 @@ class _Convolution(torch.autograd.Function):
             # From the last tap to the first, and with inputs and outputs exchanged.
             last = filters.data_ptr() + 8 * tap * filters.element_size()
             convolver.forward(
-                back, (into, out, -tap), gradient.data_ptr(), last, of_images.data_ptr(), _at(index), threads
+                back, (into, out, -tap), gradient.data_ptr(), last, of_images.data_ptr(), _at(index), threads()
             )
         return of_images, of_filters, None, None, None
 
 
-def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+def _empty(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -8,6 +8,15 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import torch
+
+from hotlap.native.library import THREADS
+
+
+def threads() -> int:
+    """Return how many threads a kernel takes: PyTorch's number, up to the most that they can share work among."""
+    return min(torch.get_num_threads(), THREADS)
+
 
 @cache
 def fork() -> int | None:
@@ -19,9 +28,14 @@ def fork() -> int | None:
         return None
     lines = Path("/proc/self/maps").read_text().splitlines()
     loaded = {fields[5].strip() for line in lines if len(fields := line.split(maxsplit=5)) == 6}
-    for path in sorted(loaded):
+    own = str(Path(torch.__file__).parent.parent)
+    # Other packages bring such a library too.
+    for path in sorted(loaded, key=lambda path: (not path.startswith(own), path)):
         if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
-            library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+            try:
+                library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+            except OSError:  # replaced on the disk since it was loaded
+                continue
             if hasattr(library, "GOMP_parallel"):
                 return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
     return None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hotlap.native import library as lib
-from hotlap.native.forking import fork
+from hotlap.native.forking import fork, threads
 
 
 def handles(images: Tensor) -> bool:
@@ -41,10 +41,10 @@ def gather(images: Tensor, which: Tensor, moves: Tensor) -> Tensor:
     n, channels, height, width = len(which), *images.shape[1:]
     if n and not 0 <= int(which.min()) <= int(which.max()) < len(images):
         raise IndexError(f"there are {len(images)} images")
-    out = torch.empty((n, channels, height, width), dtype=images.dtype, memory_format=torch.channels_last)
+    out = torch.empty((n, channels, height, width), dtype=images.dtype, device="cpu", memory_format=torch.channels_last)
     which, moves = which.contiguous(), moves.contiguous()
     code = library.hl_gather(
-        torch.get_num_threads(), fork(), n, height, width, channels * images.element_size(), images.data_ptr(),
+        threads(), fork(), n, height, width, channels * images.element_size(), images.data_ptr(),
         which.data_ptr(), moves.data_ptr(), out.data_ptr(),
     )  # fmt: skip
     if code:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from hotlap.models.norms import is_ordinary
 from hotlap.native import library as lib
-from hotlap.native.forking import fork
+from hotlap.native.forking import fork, threads
 
 KINDS: dict[type[nn.Module], int] = {nn.ReLU: lib.RELU, nn.SiLU: lib.SILU, nn.GELU: lib.GELU, nn.CELU: lib.CELU}
 """Activations by class, and what the kernels call them."""
@@ -23,22 +24,16 @@ KINDS: dict[type[nn.Module], int] = {nn.ReLU: lib.RELU, nn.SiLU: lib.SILU, nn.GE
 _TYPES = {torch.float32: lib.FLOAT32, torch.bfloat16: lib.BFLOAT16}
 
 
-def handles(images: Tensor, norm: nn.Module, activation: nn.Module) -> bool:
+def handles(images: Tensor, norm: nn.Module, activation: nn.Module, *, pool: bool) -> bool:
     """Tell whether ``normalise`` can do what ``activation(norm(images))`` does in training."""
     return (
-        isinstance(norm, nn.BatchNorm2d)
-        and norm.weight is not None
-        and norm.running_mean is not None
-        and norm.momentum is not None
-        and getattr(norm, "splits", 1) == 1
-        and norm.weight.dtype == torch.float32
+        is_ordinary(norm, images, pool=pool)
         and type(activation) in KINDS
         and not (isinstance(activation, nn.GELU) and activation.approximate != "none")
         and type(images) is Tensor
         and images.device.type == "cpu"
         and images.is_contiguous(memory_format=torch.channels_last)
         and images.dtype in _TYPES
-        and images.numel() > images.shape[1]
         and not lib.missing()
     )
 
@@ -62,11 +57,14 @@ def normalise(
     """
     assert added is None or not pool
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    added = None if added is None else added.expand_as(images)
     alpha = float(getattr(activation, "alpha", 1.0))
     result, stats = _Normalise.apply(  # type: ignore[no-untyped-call]
         images, added, norm.weight, norm.bias, norm.eps, KINDS[type(activation)], alpha, pool
     )
     with torch.no_grad():
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
         count = result.numel() // result.shape[1]
         norm.running_mean.lerp_(stats[0], norm.momentum)
         norm.running_var.lerp_(stats[1] * (count / max(1, count - 1)), norm.momentum)
@@ -86,7 +84,7 @@ class _Normalise(torch.autograd.Function):
         result = _empty(images, height, width)
         values = _empty(images, height, width) if pool else images
         places = _empty(images, height, width, torch.uint8) if pool else None
-        stats = torch.empty(3, channels)
+        stats = torch.empty(3, channels, dtype=torch.float32, device="cpu")
         job = np.array(
             (n, channels, *whole, height, width, pool, kind, _TYPES[images.dtype], alpha, eps), lib.Norm
         )  # fmt: skip
@@ -107,7 +105,7 @@ class _Normalise(torch.autograd.Function):
         gradient = _last(gradient.to(values.dtype))
         out = _empty(values, int(job["height_in"]), int(job["width_in"]))
         to_added = None if added is None else torch.empty_like(values)
-        sums = torch.empty(2, len(weight))
+        sums = torch.empty(2, len(weight), dtype=torch.float32, device="cpu")
         _call("backward", job, gradient, values, added, places, stats, weight, bias, out, to_added, sums)
         return (
             out,
@@ -122,10 +120,10 @@ def _call(name: str, job: Any, *tensors: Tensor | None) -> None:
     library = lib.kernels()
     assert isinstance(library, ctypes.CDLL)
     at = int(job.ctypes.data)
-    workspace = np.empty(int(library.hl_norm_workspace(at)), np.float64)
+    workspace = np.empty(max(0, int(library.hl_norm_workspace(at))), np.float64)
     addresses = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     code = getattr(library, f"hl_norm_{name}")(
-        lib.chosen_instruction_set().encode(), torch.get_num_threads(), fork(), at, *addresses,
+        lib.chosen_instruction_set().encode(), threads(), fork(), at, *addresses,
         int(workspace.ctypes.data),
     )  # fmt: skip
     if code:
@@ -134,7 +132,7 @@ def _call(name: str, job: Any, *tensors: Tensor | None) -> None:
 
 def _empty(like: Tensor, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
     shape = (len(like), like.shape[1], height, width)
-    return torch.empty(shape, dtype=dtype or like.dtype, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype or like.dtype, device="cpu", memory_format=torch.channels_last)
 
 
 def _last(x: Tensor) -> Tensor:
@@ -142,4 +140,4 @@ def _last(x: Tensor) -> Tensor:
     _, c, h, w = x.shape
     if x.stride() == (h * w * c, 1, w * c, c):
         return x
-    return torch.empty(x.shape, dtype=x.dtype, memory_format=torch.channels_last).copy_(x)
+    return _empty(x, h, w).copy_(x)

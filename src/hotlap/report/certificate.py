@@ -10,7 +10,7 @@ from typing import Any
 from hotlap._files import replace_file
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe, paths, show_value
-from hotlap.report.formats import NONE, p_value, percent, seconds, seconds_with_interval, target_percent
+from hotlap.report.formats import NONE, p_value, percent, percent_beside, seconds, seconds_with_interval, target_percent
 from hotlap.report.record_files import README, RUNS, machine_lines, source_digest, write_raw
 from hotlap.report.tables import notes
 from hotlap.result import CERTIFIED, POLICIES, Run, Summary
@@ -32,16 +32,20 @@ class Verdict:
 
 def judge(summary: Summary, target: float) -> Verdict:
     """Apply the rule: the lower bound of the mean's 95 % interval, over enough runs, is at or above the target."""
+    if summary.stops_on_test:
+        return Verdict(
+            False, "the recipe decides when to stop by looking at the test images, so its accuracy is no evidence"
+        )
     if summary.failed:
         return Verdict(False, f"{summary.failed} of {summary.n + summary.failed} runs failed")
     if summary.n < FEWEST_RUNS or summary.accuracy_ci95 is None:
         return Verdict(False, f"{summary.n} runs are too few; at least {FEWEST_RUNS} are needed")
     low = summary.accuracy_ci95[0]
     relation = "is at or above" if low >= target else "is below"
-    # Three digits, because a bound of 98.997 % must not be shown as the target that it misses.
     return Verdict(
         low >= target,
-        f"the lower bound of the mean's 95 % interval, {percent(low, 3)}, {relation} {target_percent(target)}",
+        f"the lower bound of the mean's 95 % interval, {percent_beside(low, target, 3)}, {relation} "
+        f"{target_percent(target)}",
     )
 
 
@@ -60,8 +64,7 @@ def write_certificate(folder: Path, runs: Sequence[Run], target: float) -> tuple
         InputError: no runs, runs of several recipes or machines, or a seed that comes twice.
         OSError: the folder cannot be written.
     """
-    if len({run.seed for run in runs}) < len(runs):
-        raise InputError("a seed that comes twice is no second observation", "one run of each seed")
+    _one_of_each_seed(runs)
     ordered = sorted(runs, key=lambda run: run.seed)
     verdict = judge(summarise(ordered), target)
     claim = {
@@ -80,11 +83,13 @@ def certificate_readme(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
     """Write a certificate's README from its claim and raw runs alone.
 
     Raises:
-        InputError: the claim is of another recipe than the runs, or says another verdict than follows from them.
+        InputError: the claim is of another recipe than the runs, or says another verdict than follows from them; or a
+            seed comes twice.
     """
     recipe, target = Recipe.from_dict(claim["recipe"]), float(claim["target"])
     if {run.recipe.digest for run in runs} != {recipe.digest} or claim["digest"] != recipe.digest:
         raise InputError(f"the runs are not of the recipe that the record names ({recipe.name})")
+    _one_of_each_seed(runs)
     summary = summarise(runs)
     verdict = judge(summary, target)
     if claim["certified"] != verdict.certified:
@@ -135,6 +140,11 @@ def certificate_readme(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _one_of_each_seed(runs: Sequence[Run]) -> None:
+    if len({run.seed for run in runs}) < len(runs):
+        raise InputError("a seed that comes twice is no second observation", "one run of each seed")
 
 
 def _reached(runs: Sequence[Run], target: float) -> int:

@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from hotlap.errors import InputError
 from hotlap.report.formats import percent, percent_with_interval, seconds, seconds_with_interval
 from hotlap.report.tables import NOT_TIMED, RANGES, STOPS_ON_TEST, is_range
 from hotlap.result import Run, Summary
 from hotlap.stats.comparison import MeanDifference, TimeRatio
+from hotlap.stats.intervals import MEDIAN_EXACT_N
 from hotlap.stats.pairs import Comparison
 from hotlap.stats.sequential import FEWEST_PAIRS, Monitored
 
 
-def sentence(a: str, b: str, difference: MeanDifference, ratio: TimeRatio, look: Monitored | None = None) -> str:
+def quotable(figures: Comparison) -> str:
+    """Write a comparison as one sentence that can be quoted, with whatever takes from what it says.
+
+    Raises:
+        InputError: no pair of runs finished.
+    """
+    a, b, difference, ratio = figures.a, figures.b, figures.difference, figures.ratio
+    if a is None or b is None or difference is None or ratio is None:
+        raise InputError("no pair of runs finished, so there is nothing to compare", "hotlap runs --status failed")
+    caveats = []
+    if ratio.ci95 is not None and ratio.pairs < MEDIAN_EXACT_N:
+        caveats.append("that of the times only their range")
+    if lost := max(a.n + a.failed, b.n + b.failed) - ratio.pairs:
+        caveats.append(f"{lost} more left out, of which a run failed")
+    if not (a.timing_valid and b.timing_valid):
+        caveats.append(NOT_TIMED)
+    caveats += [f"{side.recipe} {STOPS_ON_TEST}" for side in (a, b) if side.stops_on_test]
+    return sentence(a.recipe, b.recipe, difference, ratio, figures.look, caveats)
+
+
+def sentence(
+    a: str,
+    b: str,
+    difference: MeanDifference,
+    ratio: TimeRatio,
+    look: Monitored | None = None,
+    caveats: Sequence[str] = (),
+) -> str:
     """Write a comparison as one sentence that can be quoted; points are percentage points of accuracy.
 
     Args:
@@ -23,13 +53,14 @@ def sentence(a: str, b: str, difference: MeanDifference, ratio: TimeRatio, look:
         difference: of a number of runs fixed in advance; its interval is used unless ``look`` is given.
         ratio: of times.
         look: of a comparison that was looked at after every pair.
+        caveats: what is to be said beside the kind of interval.
     """
     kind = "95 % intervals"
     if look is not None:
         kind = f"intervals: {1 - look.alpha:.4g} for accuracy, at all looks together, 0.95 for the ratio of times"
     return (
         f"{b} against {a}: accuracy {points_text(difference, look)}; {ratio_text(ratio)}, "
-        f"over {ratio.pairs} interleaved pairs ({kind})."
+        f"over {ratio.pairs} interleaved pairs ({'; '.join((kind, *caveats))})."
     )
 
 
@@ -47,10 +78,13 @@ def points_text(difference: MeanDifference, look: Monitored | None = None) -> st
         text += f" [{low:+.3f}, {high:+.3f}]"
     text += f", p = {p:.2g} ({_method(difference, look)})"
     settled = look.settled if look is not None else difference.resolved
-    if not settled and (needed := difference.runs_needed):
-        unit = "pairs" if difference.method == "paired" else "runs of each"
-        text += f", unresolved (about {needed} {unit} would settle a difference of this size)"
-    return text
+    if settled or not (needed := difference.runs_needed):
+        return text
+    if look is not None:
+        # How many pairs it would take with looks is another question, which that figure does not answer.
+        return f"{text}, unresolved"
+    unit = "pairs" if difference.method == "paired" else "runs of each"
+    return f"{text}, unresolved (about {needed} {unit} would settle a difference of this size)"
 
 
 def _method(difference: MeanDifference, look: Monitored | None) -> str:
@@ -139,17 +173,22 @@ def _below(figures: Comparison) -> list[str]:
     return lines
 
 
-def comparison_json(
-    a: Summary, b: Summary, difference: MeanDifference, ratio: TimeRatio, look: Monitored | None
-) -> dict[str, Any]:
-    """A finished comparison as plain JSON types."""
+def comparison_json(figures: Comparison) -> dict[str, Any]:
+    """A finished comparison as plain JSON types.
+
+    Raises:
+        InputError: no pair of runs finished.
+    """
+    text = quotable(figures)
+    a, b, difference, ratio, look = figures.a, figures.b, figures.difference, figures.ratio, figures.look
+    assert a is not None and b is not None and difference is not None and ratio is not None
     return {
         "a": a.to_dict(),
         "b": b.to_dict(),
         "accuracy": {**asdict(difference), "runs_needed": difference.runs_needed},
         "time_ratio": asdict(ratio),
         "sequential": None if look is None else _finite(asdict(look)),
-        "sentence": sentence(a.recipe, b.recipe, difference, ratio, look),
+        "sentence": text,
     }
 
 

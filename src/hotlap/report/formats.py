@@ -31,6 +31,14 @@ def percent_with_interval(fraction: float | None, bounds: tuple[float, float] | 
     return f"{text} ± {_percent_number((bounds[1] - bounds[0]) / 2, digits)}"
 
 
+def percent_beside(fraction: float | None, limit: float | None, digits: int = 2) -> str:
+    """Write a fraction in percent, with more digits where it would be rounded up to a limit that it misses."""
+    if fraction is not None and limit is not None and fraction < limit:
+        while digits < 9 and round(100 * fraction, digits) >= round(100 * limit, 9):
+            digits += 1
+    return percent(fraction, digits)
+
+
 def seconds(s: float | None) -> str:
     """Write a time to three digits: ``1 h 02 min``, ``2 min 52 s``, ``15.3 s``, ``0.762 s``, ``41 ms``."""
     if s is None:

@@ -93,9 +93,9 @@ def machine_lines(runs: Sequence[Run]) -> list[str]:
 
 
 def source_digest() -> str:
-    """SHA-256 (hex) over this package's source files, by name and content."""
+    """SHA-256 (hex) over this package's source files, those of the kernels too, by name and content."""
     root = Path(__file__).resolve().parents[1]
     total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
         total.update(f"{path.relative_to(root).as_posix()}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()

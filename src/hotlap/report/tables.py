@@ -12,6 +12,7 @@ from hotlap.report.formats import (
     interval,
     p_value,
     percent,
+    percent_beside,
     percent_with_interval,
     seconds,
     seconds_with_interval,
@@ -144,7 +145,7 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
         ("runs", f"{summary.n}" + (f" and {summary.failed} failed" if summary.failed else "")),
         ("accuracy, mean", percent_with_interval(summary.accuracy_mean, summary.accuracy_ci95)),
         ("accuracy, standard deviation", percent(summary.accuracy_std, 3)),
-        ("accuracy, lower 95 % bound of the mean", percent(low)),
+        ("accuracy, lower 95 % bound of the mean", percent_beside(low, summary.target)),
         (
             f"runs ≥ {target_percent(summary.target)}",
             f"{reached_count(summary)} of {summary.n + summary.failed} ({percent(summary.reached_share, 0)})",

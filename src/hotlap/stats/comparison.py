@@ -18,6 +18,10 @@ MEDIAN_INEFFICIENCY = math.pi / 2
 """Variance of the median over that of the mean, for normal data."""
 
 
+FEWEST_EQUAL = 5
+"""Equal values that are taken for certainty; fewer may be equal by chance, for accuracies come in steps."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanDifference:
     """Difference of two means, ``b - a``, in the unit of the values.
@@ -25,10 +29,10 @@ class MeanDifference:
     Attributes:
         method: ``welch`` for two independent sets, ``paired`` for pairs that share their random numbers.
         ci95: 95 % interval of the difference (Welch's, or Student's of the pairs' differences); None unless both sides
-            have two values.
+            have two values, and without any spread ``FEWEST_EQUAL``.
         p: two-sided p-value of "there is no difference" (t-test); None as ``ci95``.
         deviation: standard deviation of one run, pooled over both sides; of ``paired``, that of one pair's difference.
-            None as ``ci95``.
+            None unless both sides have two values.
     """
 
     method: Literal["welch", "paired"]
@@ -48,7 +52,7 @@ class MeanDifference:
 
         None where ``ci95`` is None or the difference is zero.
         """
-        if self.deviation is None:
+        if self.deviation is None or self.ci95 is None:
             return None
         return runs_to_resolve(self.difference, self.deviation, paired=self.method == "paired")
 
@@ -103,8 +107,9 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
         # Exact sums take most of the time, so each side has one.
         spread_a, spread_b = statistics.stdev(a), statistics.stdev(b)
         error_a, error_b = spread_a / math.sqrt(len(a)), spread_b / math.sqrt(len(b))
-        if error_a == error_b == 0:
-            ci95, p = (difference, difference), float(difference == 0)
+        if _equal(spread_a, a) and _equal(spread_b, b):
+            if min(len(a), len(b)) >= FEWEST_EQUAL:
+                ci95, p = (difference, difference), float(difference == 0)
         else:
             error, freedom = welch_error(error_a, error_b, len(a), len(b))
             ci95, p = t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)
@@ -120,6 +125,11 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
         p=p,
         deviation=deviation,
     )
+
+
+def _equal(spread: float, values: Sequence[float]) -> bool:
+    """Whether a spread is none, or of the last digits only."""
+    return spread <= 1e-12 * max(map(abs, values))
 
 
 def welch_error(error_a: float, error_b: float, n_a: int, n_b: int) -> tuple[float, float]:
@@ -161,8 +171,9 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
     deviation: float | None = None
     if len(differences) >= 2:
         deviation = float(statistics.stdev(differences))
-        if deviation == 0:
-            ci95, p = (difference, difference), float(difference == 0)
+        if _equal(deviation, (*a, *b)):
+            if len(differences) >= FEWEST_EQUAL:
+                ci95, p = (difference, difference), float(difference == 0)
         else:
             error, freedom = deviation / math.sqrt(len(differences)), len(differences) - 1
             ci95, p = t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from hotlap.errors import InputError
 from hotlap.result import PHASES, Run, Summary
@@ -16,17 +17,40 @@ from hotlap.stats.intervals import (
     standard_deviation,
 )
 
-MachineKey = tuple[str, int, str]
-"""Device, threads, backend: what two times must share before they may be pooled."""
+
+class MachineKey(NamedTuple):
+    """What runs of a recipe must share before their figures may be pooled; which of equal GPUs does not matter.
+
+    Attributes:
+        processor: model of the GPU, or of the processor.
+        device: cpu or cuda.
+        data: digest of the data set, which a recipe names only by its path.
+    """
+
+    processor: str
+    device: str
+    threads: int
+    backend: str
+    precision: str
+    data: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.device} ({self.processor}), {self.threads} threads, {self.backend}, {self.precision}, "
+            f"data {self.data[:8]}"
+        )
 
 
 def machine_key(run: Run) -> MachineKey:
-    """Return what a run's times may be pooled by."""
-    return run.device, run.environment.threads, run.backend
+    """Return what a run's figures may be pooled by."""
+    env = run.environment
+    return MachineKey(
+        env.gpu or env.cpu, run.device.partition(":")[0], env.threads, run.backend, run.precision, run.data_digest
+    )
 
 
 def group_runs(runs: Iterable[Run]) -> list[list[Run]]:
-    """Split runs into sets that ``summarise`` takes: one recipe, one device, one thread count, one backend.
+    """Split runs into sets that ``summarise`` takes: one recipe, one data set, one kind of machine.
 
     Returns:
         The sets in the order of their first run; runs keep their order.
@@ -45,18 +69,20 @@ def summarise(runs: Sequence[Run]) -> Summary:
     is the newest run's, for a recipe's target is not part of its digest and may have moved.
 
     Raises:
-        InputError: no runs, runs of several recipes, or of several devices, thread counts or backends.
+        InputError: no runs, runs of several recipes, or of several kinds of machine or data sets; see ``MachineKey``.
     """
     if not runs:
         raise InputError("there are no runs to summarise", "make some with: hotlap train RECIPE --runs 10")
     if len(digests := {run.recipe.digest for run in runs}) > 1:
         raise InputError(f"a summary takes runs of one recipe, these are of {len(digests)}", "group them by digest")
     if len(machines := sorted({machine_key(run) for run in runs})) > 1:
-        named = "; ".join(f"{device}, {threads} threads, {backend}" for device, threads, backend in machines)
-        raise InputError(f"times of different machines cannot be pooled: {named}", "filter by device and threads")
+        named = "; ".join(map(str, machines))
+        raise InputError(
+            f"runs of different machines or data cannot be pooled: {named}", "filter by device and threads"
+        )
     newest = runs[-1]
     target = newest.recipe.target
-    device, threads, backend = machines[0]
+    devices = {run.device for run in runs}
     done = [run for run in runs if run.status == "done" and run.accuracy is not None]
     accuracies = [run.accuracy for run in done if run.accuracy is not None]
     times = [run.certified_s for run in done]
@@ -77,9 +103,9 @@ def summarise(runs: Sequence[Run]) -> Summary:
         certified_s_ci95=median_interval(times),
         phases_s=_median_phases(done),
         epochs_median=median([run.epochs_run for run in done]),
-        device=device,
-        threads=threads,
-        backend=backend,
+        device=newest.device if len(devices) == 1 else machines[0].device,
+        threads=machines[0].threads,
+        backend=machines[0].backend,
         timing_valid=all(run.timing_valid for run in runs),
         stops_on_test=newest.recipe.stop_at is not None,
     )

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -113,15 +114,15 @@ class Store:
             StoreError: a document is no run, another run has its id here, or the file cannot be written.
         """
         recipes: dict[str, Recipe] = {}
-        prepared = [_values(_decode(name, text, recipes), text) for name, text in documents.items()]
+        prepared = [(run := _decode(name, text, recipes), _values(run, text)) for name, text in documents.items()]
         added = 0
         with self._transaction() as db:
-            for values in prepared:
+            for run, values in prepared:
                 here = db.execute("SELECT document FROM runs WHERE id = ?", (values["id"],)).fetchone()
                 if here is None:
                     self._insert(db, values)
                     added += 1
-                elif here[0] != values["document"] and not _equal_json(here[0], values["document"]):
+                elif here[0] != values["document"] and not _same_run(_decode(run.id, here[0], recipes), run):
                     raise StoreError(f"another run with the id {values['id']} is stored in {self.path}")
         return added
 
@@ -349,11 +350,9 @@ def _decode(name: str, text: str, recipes: dict[str, Recipe]) -> Run:
         ) from error
 
 
-def _equal_json(one: str, other: str) -> bool:
-    try:
-        return bool(json.loads(one) == json.loads(other))
-    except ValueError:
-        return False
+def _same_run(one: Run, other: Run) -> bool:
+    """Whether two are one run, shown under whichever name and target of its recipe."""
+    return one.recipe.digest == other.recipe.digest and replace(one, recipe=other.recipe) == other
 
 
 def _primary_code(error: sqlite3.Error) -> int:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from hotlap.techniques.alternating_flip import AlternatingFlip
 from hotlap.techniques.base import Augmentation, Moment
 from hotlap.techniques.flip import Flip
-from hotlap.techniques.translate import Translate
+from hotlap.techniques.translate import Translate, check_shift
 
 
 def leading(augmentations: Sequence[Augmentation]) -> int:
@@ -34,6 +34,9 @@ def draw(augmentations: Sequence[Augmentation], size: tuple[int, int], rng: Gene
 
     Returns:
         (n, 3) int32 on the generator's device: rows, columns, and 1 for images to mirror.
+
+    Raises:
+        ValueError: images would be shifted by their height or width, or more.
     """
     n, device = len(moment.index), rng.device
     mirrored = torch.zeros(n, dtype=torch.bool, device=device)
@@ -41,6 +44,7 @@ def draw(augmentations: Sequence[Augmentation], size: tuple[int, int], rng: Gene
     turned = mirrored
     for one in augmentations:
         if isinstance(one, Translate):
+            check_shift(one.max_px, *size)
             drawn = one.draw(n, size, rng)
             shifts, turned = (drawn - one.max_px, mirrored) if one.max_px else (shifts, mirrored)
         elif isinstance(one, Flip):

@@ -11,6 +11,16 @@ from hotlap.techniques import AUGMENTATIONS
 from hotlap.techniques.base import Transform
 
 
+def check_shift(max_px: int, height: int, width: int) -> None:
+    """Refuse shifts that a reflection cannot fill.
+
+    Raises:
+        ValueError: max_px is negative or not smaller than height and width.
+    """
+    if not 0 <= max_px < min(height, width):
+        raise ValueError(f"max_px is from 0 to {min(height, width) - 1} for images of {height}×{width}, not {max_px}")
+
+
 def translate(images: Tensor, offsets: Tensor, max_px: int) -> Tensor:
     """Shift each image by its own whole-pixel offset, reflecting at the border.
 
@@ -28,8 +38,7 @@ def translate(images: Tensor, offsets: Tensor, max_px: int) -> Tensor:
     Source: Page 2018 (crop of a padded image).
     """
     height, width = images.shape[2:]
-    if not 0 <= max_px < min(height, width):
-        raise ValueError(f"max_px is from 0 to {min(height, width) - 1} for images of {height}×{width}, not {max_px}")
+    check_shift(max_px, height, width)
     if max_px == 0:
         return images
     padded = functional.pad(images, (max_px,) * 4, mode="reflect")

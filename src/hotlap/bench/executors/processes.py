@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 
 from hotlap.bench.executors import Job
 from hotlap.bench.executors.pull import JobSource
@@ -26,7 +27,7 @@ class ProcessExecutor:
         processes: how many at once.
         threads: threads of one operation in each worker.
         device: as for ``Session``.
-        devices: a device for each of the processes, of which each trains one run at a time; all ``device`` when empty.
+        devices: a device for each of the processes, which it keeps; all ``device`` when empty.
 
     Raises:
         InputError: ``processes`` or ``threads`` is below 1, or there are not as many devices as processes.
@@ -54,10 +55,14 @@ class ProcessExecutor:
         """Yield runs until all are done or a worker is lost; return the jobs that had not finished then."""
         # spawn: a forked child would share the parent's started thread pools, which do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.processes, mp_context=context, initializer=_begin_worker)
+        devices = context.SimpleQueue()
+        for device in self.devices or (self.device,) * self.processes:
+            devices.put(device)
+        pool = ProcessPoolExecutor(
+            self.processes, mp_context=context, initializer=_begin_worker, initargs=(devices,)
+        )  # fmt: skip
         workers: set[BaseProcess] = set()
-        in_flight: dict[Future[Run], tuple[Job, str]] = {}
-        free = list(self.devices or (self.device,) * self.processes)
+        in_flight: dict[Future[Run], Job] = {}
         lost: list[Job] = []
         finished = False
         try:
@@ -65,11 +70,9 @@ class ProcessExecutor:
                 while not lost and len(in_flight) < self.processes and (job := source.draw(len(in_flight))):
                     before = set(multiprocessing.active_children())
                     try:
-                        future = pool.submit(_train, job, free[0], self.threads)
+                        in_flight[pool.submit(_train, job, self.threads)] = job
                     except BrokenProcessPool:
                         lost.append(job)
-                    else:
-                        in_flight[future] = job, free.pop(0)
                     workers |= set(multiprocessing.active_children()) - before
                 if not in_flight:
                     finished = True
@@ -77,8 +80,7 @@ class ProcessExecutor:
                 done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
                 # Errors last: they end the study, and what has been trained is to be kept.
                 for future in sorted(done, key=lambda f: f.exception() is not None):
-                    job, device = in_flight.pop(future)
-                    free.append(device)
+                    job = in_flight.pop(future)
                     try:
                         run = future.result()
                     except BrokenProcessPool:
@@ -94,8 +96,14 @@ class ProcessExecutor:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker() -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the driver, and end when the driver does."""
+_device = "auto"
+"""Of this worker process: always the same, since what has been warmed up on a GPU serves the next run on it."""
+
+
+def _begin_worker(devices: SimpleQueue[str]) -> None:
+    """Take a device; leave Ctrl-C, which a terminal sends to every process, to the driver; end when the driver does."""
+    global _device
+    _device = devices.get()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
 
@@ -108,9 +116,9 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
-def _train(job: Job, device: str, threads: int) -> Run:
+def _train(job: Job, threads: int) -> Run:
     """Train in a worker process."""
     from hotlap.bench.session import Session
 
-    session = Session(device=device, threads=threads, timing_valid=False, backend=job.backend)
+    session = Session(device=_device, threads=threads, timing_valid=False, backend=job.backend)
     return replace(session.train(job.recipe, job.seed), module=None)

@@ -15,6 +15,8 @@ struct AmxTiles {
       uint8_t rows[16] = {};
     } shape;
     for (int i = 0; i < 8; i++) shape.row_bytes[i] = 64, shape.rows[i] = kTile;
+    // To some compilers the instruction reads 8 bytes of these 64.
+    asm volatile("" ::"r"(&shape) : "memory");
     _tile_loadconfig(&shape);
   }
   ~AmxTiles() {

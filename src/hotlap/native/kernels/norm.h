@@ -231,7 +231,7 @@ HL_INLINE void each_line(long begin, long end, int c0, const Each& each) {
 template <class Each, class Done>
 void through(const NormJob& job, long part, const Each& each, const Done& done) {
   const hl_norm& s = job.norm;
-  const long lines = s.n * s.height, last = (part + 1) * lines / job.parts;
+  const long lines = (long)s.n * s.height, last = (part + 1) * lines / job.parts;
   const long some = kFlush / s.width > 1 ? kFlush / s.width : 1;
   for (long begin = part * lines / job.parts; begin < last; begin += some) {
     const long end = begin + some < last ? begin + some : last;
