@@ -36,10 +36,10 @@ def images_of(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cp
     return images.contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
-def norm_of(channels: int, *, learned_scale: bool = True, device: str = "cpu") -> GhostBatchNorm2d:
+def norm_of(channels: int, *, splits: int = 1, learned_scale: bool = True, device: str = "cpu") -> GhostBatchNorm2d:
     """A normalisation with random scales and biases."""
     torch.manual_seed(channels)
-    norm = GhostBatchNorm2d(channels, splits=1, eps=1e-5, momentum=0.4, learned_scale=learned_scale)
+    norm = GhostBatchNorm2d(channels, splits=splits, eps=1e-5, momentum=0.4, learned_scale=learned_scale)
     with torch.no_grad():
         norm.weight.normal_(1, 0.5)
         norm.bias.normal_()

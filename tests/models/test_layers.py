@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hotlap.errors import InputError
+from hotlap.models import MODELS
 from hotlap.models.layers import (
     Conv3x3,
     DiracConv3x3,
@@ -164,3 +165,24 @@ def test_channels_of_zeros_beyond_the_filters_change_nothing() -> None:
     with WinogradConvolutions():
         found, expected = (convolve_and_activate(conv, norm, nn.SiLU(), x, pool=pool) for x in (wide, images))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(missing() is not None, reason="the package was installed without a C++ compiler")
+@pytest.mark.parametrize("order", ["norm-act-pool", "norm-pool-act", "pool-norm-act"])
+def test_the_kernels_do_the_layers_of_a_residual_network_in_any_order(order: str) -> None:
+    options = {"whitening": None, "widths": (8, 12, 16, 16), "activation": part("celu", alpha=0.3), "norm_splits": 4}
+    options |= {"norm_scale": True, "norm_momentum": 0.1, "norm_eps": 1e-5, "logit_scale": 0.125, "order": order}
+    images = torch.randn(8, 3, 20, 20).to(memory_format=torch.channels_last)
+    found = []
+    for by in ("", "native"):
+        torch.manual_seed(0)
+        network = MODELS.build(part("resnet9", **options), shape=(3, 20, 20), classes=10)
+        network = network.to(memory_format=torch.channels_last)
+        norms = [module for module in network.modules() if isinstance(module, GhostBatchNorm2d)]
+        for norm in norms:
+            norm.fused = by  # type: ignore[assignment]
+        logits = network(images)
+        logits.square().sum().backward()
+        found.append([logits, *(p.grad for p in network.parameters()), *(norm.running_var for norm in norms)])
+    for ours, theirs in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)

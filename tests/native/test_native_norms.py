@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hotlap.models.norms import GhostBatchNorm2d
 from hotlap.native import library as lib
 from hotlap.native import norms
 from normalising import ACTIVATIONS, both, both_added, check, defaults, images_of, norm_of
@@ -43,19 +42,19 @@ def test_activations_are_exact_far_from_zero(isa: str, act: nn.Module) -> None:
 
 @given(
     n=st.integers(1, 9), channels=st.integers(1, 140), height=st.integers(2, 13), width=st.integers(2, 13),
-    pool=st.booleans(), threads=st.integers(1, 3), half=st.booleans(),
+    pool=st.booleans(), threads=st.integers(1, 3), half=st.booleans(), splits=st.integers(1, 4),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
 def test_any_number_of_images_channels_and_pixels(
-    n: int, channels: int, height: int, width: int, pool: bool, threads: int, half: bool
+    n: int, channels: int, height: int, width: int, pool: bool, threads: int, half: bool, splits: int
 ) -> None:
-    if pool and n * (height // 2) * (width // 2) < 3:
-        n = 3
+    if pool and n * (height // 2) * (width // 2) < 3 * splits:
+        n = 3 * splits
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         images = images_of(n, channels, height, width, dtype=torch.bfloat16 if half else torch.float32)
-        pairs = both(norms, images, norm_of(channels), nn.SiLU(), pool=pool)
+        pairs = both(norms, images, norm_of(channels, splits=splits), nn.SiLU(), pool=pool)
     finally:
         torch.set_num_threads(before)
     check(pairs[:2], BFLOAT16 if half else 1e-4)
@@ -63,8 +62,15 @@ def test_any_number_of_images_channels_and_pixels(
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
-def test_adds_before_the_activation(isa: str, act: nn.Module) -> None:
-    check(both_added(norms, norm_of(5), act), 1e-5)
+@pytest.mark.parametrize("splits", [1, 3])
+def test_adds_before_the_activation(isa: str, act: nn.Module, splits: int) -> None:
+    check(both_added(norms, norm_of(5, splits=splits), act), 1e-5)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize(("n", "splits"), [(12, 4), (16, 16), (10, 4), (7, 4)])
+def test_parts_of_a_batch_are_batches_of_their_own(isa: str, n: int, splits: int, pool: bool) -> None:
+    check(both(norms, images_of(n, 20, 9, 8), norm_of(20, splits=splits), nn.CELU(0.3), pool=pool), 1e-5)
 
 
 def test_a_mean_far_from_zero_costs_no_digits_of_the_variance() -> None:
@@ -126,8 +132,8 @@ def test_what_it_does_not_handle() -> None:
     assert norms.handles(images_of(1, 4, 3, 3), norm, nn.GELU(), pool=False)
     assert not norms.handles(images_of(1, 4, 3, 3), norm, nn.GELU(), pool=True)
     assert not norms.handles(images, norm_of(3), nn.GELU(), pool=False)
-    ghost = GhostBatchNorm2d(4, splits=2, eps=1e-5, momentum=0.1, learned_scale=True)
-    assert not norms.handles(images, ghost, nn.GELU(), pool=False)
+    assert norms.handles(images, norm_of(4, splits=2), nn.GELU(), pool=False)
+    assert not norms.handles(images_of(2, 4, 1, 1), norm_of(4, splits=2), nn.GELU(), pool=False)
 
 
 def test_what_is_added_may_be_broadcast_but_not_the_other_way_round() -> None:
@@ -162,9 +168,17 @@ def test_memory_is_on_the_cpu_whatever_the_defaults_are() -> None:
 def test_sizes_that_do_not_go_together_are_refused() -> None:
     library = lib.kernels()
     assert not isinstance(library, str)
-    for wrong in ({"height": 3}, {"n": 0}, {"activation": 9}, {"type": 2}, {"channels": 0}):
+    for wrong in (
+        {"height": 3},
+        {"n": 0},
+        {"activation": 9},
+        {"type": 2},
+        {"channels": 0},
+        {"splits": 0},
+        {"splits": 2},
+    ):
         fields = {"n": 1, "channels": 4, "height_in": 4, "width_in": 4, "height": 2, "width": 2}
-        fields |= {"pool": 1, "activation": 1, "type": 0}
+        fields |= {"pool": 1, "activation": 1, "type": 0, "splits": 1}
         job = np.array((*(fields | wrong).values(), 1.0, 1e-5), lib.Norm)
         assert library.hl_norm_workspace(int(job.ctypes.data)) == -1
         assert library.hl_norm_forward(b"generic", 1, None, int(job.ctypes.data), *[None] * 9) == -1

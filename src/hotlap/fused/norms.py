@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hotlap.fused import kernels
 from hotlap.fused.launch import KINDS, Block, alpha_of, on_their_gpu, suits
-from hotlap.models.norms import is_ordinary
+from hotlap.models.norms import is_ordinary, parts_of
 
 BLOCKS = {
     "statistics": Block(64, 32, 4, 8, 2),
@@ -32,7 +32,7 @@ _PARTS = 128
 
 def handles(images: Tensor, norm: nn.Module, activation: nn.Module, *, pool: bool) -> bool:
     """Tell whether ``normalise`` can do what ``activation(norm(images))`` does in training."""
-    return is_ordinary(norm, images, pool=pool) and suits(images, activation)
+    return is_ordinary(norm, images, pool=pool) and parts_of(norm, len(images)) == 1 and suits(images, activation)
 
 
 def normalise(

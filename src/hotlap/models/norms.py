@@ -49,7 +49,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     def forward(self, images: Tensor) -> Tensor:
         """Normalise (N, C, H, W); in training, moves the running statistics."""
         count = len(images)
-        splits = next(n for n in range(min(self.splits, count), 0, -1) if count % n == 0) if self.training else 1
+        splits = parts_of(self, count) if self.training else 1
         if splits == 1:
             return super().forward(images)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
@@ -66,6 +66,11 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         return result.contiguous(memory_format=torch.channels_last) if last else result
 
 
+def parts_of(norm: nn.Module, count: int) -> int:
+    """Return into how many parts a normalisation cuts a batch of ``count`` images in training."""
+    return next(n for n in range(min(getattr(norm, "splits", 1), count), 0, -1) if count % n == 0) if count else 1
+
+
 def is_ordinary(norm: nn.Module, images: Tensor, *, pool: bool) -> bool:
     """Tell whether kernels can take what ``norm`` does in training for the usual: by the batch, scaled in float32.
 
@@ -80,10 +85,9 @@ def is_ordinary(norm: nn.Module, images: Tensor, *, pool: bool) -> bool:
         and norm.weight is not None
         and norm.running_mean is not None
         and norm.momentum is not None
-        and getattr(norm, "splits", 1) == 1
         and norm.weight.dtype == torch.float32
         and norm.weight.device == images.device
         and images.dim() == 4
         and images.shape[1] == norm.num_features
-        and len(images) * (images.shape[2] // side) * (images.shape[3] // side) > 1
+        and len(images) // parts_of(norm, len(images)) * (images.shape[2] // side) * (images.shape[3] // side) > 1
     )

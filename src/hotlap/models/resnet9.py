@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from torch import Tensor, nn
 
 from hotlap.models import MODELS
-from hotlap.models.layers import Conv3x3, GlobalMax, Head
+from hotlap.models.layers import Conv3x3, GlobalMax, Head, convolve_and_activate, max_pool
 from hotlap.models.layers import activation as build_activation
 from hotlap.models.norms import GhostBatchNorm2d
 from hotlap.models.whitening import whitening as build_whitening
@@ -34,6 +34,29 @@ class Residual(nn.Module):
         return out
 
 
+class Block(nn.Sequential):
+    """A convolution, and norm, activation and perhaps pooling in any order; kernels may do what is next to each other.
+
+    Args:
+        layers: by name: ``conv`` first, then ``norm``, ``act`` and perhaps ``pool``.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H, W), or half as high and wide."""
+        layers = self._modules
+        conv, norm, act, pool = (layers.get(name) for name in ("conv", "norm", "act", "pool"))
+        order = tuple(layers)
+        assert conv is not None and norm is not None and act is not None
+        if order == ("conv", "pool", "norm", "act"):
+            return convolve_and_activate(conv, norm, act, images, pool=pool)
+        if order[1:3] == ("norm", "act"):
+            activated = convolve_and_activate(conv, norm, act, images)
+            return activated if pool is None else max_pool(pool, activated)
+        for layer in self:
+            images = layer(images)
+        return images
+
+
 class ResNet9(nn.Module):
     """Blocks, then a global max-pool and a head."""
 
@@ -51,11 +74,11 @@ class ResNet9(nn.Module):
 
 def _block(
     conv: nn.Module, width: int, order: str, norm: Callable[[int], nn.Module], act: Callable[[], nn.Module]
-) -> nn.Sequential:
+) -> Block:
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
     for name in order.split("-"):
         layers[name] = norm(width) if name == "norm" else act() if name == "act" else nn.MaxPool2d(2)
-    return nn.Sequential(layers)
+    return Block(layers)
 
 
 @MODELS.register(

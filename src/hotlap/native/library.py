@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hotlap.errors import InputError
 
-ABI = 4
+ABI = 5
 LAYERS = 32
 CHANNELS = 16
 THREADS = 64
@@ -41,7 +41,7 @@ Conv3 = np.dtype(
 )
 Norm = np.dtype(
     [(name, np.int32) for name in ["n", "channels", "height_in", "width_in", "height", "width"]]
-    + [(name, np.int32) for name in ["pool", "activation", "type"]]
+    + [(name, np.int32) for name in ["pool", "activation", "type", "splits"]]
     + [("alpha", np.float32), ("eps", np.float32)]
 )
 View = np.dtype([(name, np.int16) for name in ["dy", "dx", "mirrored", "unused"]] + [("weight", np.float32)])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hotlap.models.norms import is_ordinary
+from hotlap.models.norms import is_ordinary, parts_of
 from hotlap.native import library as lib
 from hotlap.native.forking import fork, threads
 
@@ -47,7 +47,7 @@ def normalise(
 
     Args:
         images: (N, C, H, W), float32 or bfloat16, on the CPU.
-        norm: with float32 weight (a parameter or a buffer), bias and statistics.
+        norm: with float32 weight (a parameter or a buffer), bias and statistics; it may have splits.
         activation: one of ``KINDS``.
         pool: take the greatest of each 2×2 pixels first; a last odd row or column is left out.
         added: like ``images``, added before the activation; not together with ``pool``.
@@ -60,14 +60,16 @@ def normalise(
     added = None if added is None else added.expand_as(images)
     alpha = float(getattr(activation, "alpha", 1.0))
     result, stats = _Normalise.apply(  # type: ignore[no-untyped-call]
-        images, added, norm.weight, norm.bias, norm.eps, KINDS[type(activation)], alpha, pool
-    )
+        images, added, norm.weight, norm.bias, norm.eps, KINDS[type(activation)], alpha, pool,
+        parts_of(norm, len(images)),
+    )  # fmt: skip
     with torch.no_grad():
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-        count = result.numel() // result.shape[1]
-        norm.running_mean.lerp_(stats[0], norm.momentum)
-        norm.running_var.lerp_(stats[1] * (count / max(1, count - 1)), norm.momentum)
+        count = result.numel() // result.shape[1] // len(stats)
+        mean, var, _ = stats.mean(0)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(var * (count / max(1, count - 1)), norm.momentum)
     return result  # type: ignore[no-any-return]
 
 
@@ -75,7 +77,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, images: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: int,
-        alpha: float, pool: bool,
+        alpha: float, pool: bool, splits: int,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         images = _last(images)
         added = None if added is None else _last(added.to(images.dtype))
@@ -84,9 +86,9 @@ class _Normalise(torch.autograd.Function):
         result = _empty(images, height, width)
         values = _empty(images, height, width) if pool else images
         places = _empty(images, height, width, torch.uint8) if pool else None
-        stats = torch.empty(3, channels, dtype=torch.float32, device="cpu")
+        stats = torch.empty(splits, 3, channels, dtype=torch.float32, device="cpu")
         job = np.array(
-            (n, channels, *whole, height, width, pool, kind, _TYPES[images.dtype], alpha, eps), lib.Norm
+            (n, channels, *whole, height, width, pool, kind, _TYPES[images.dtype], splits, alpha, eps), lib.Norm
         )  # fmt: skip
         weight, bias = weight.contiguous(), bias.contiguous()
         _call(
@@ -112,7 +114,7 @@ class _Normalise(torch.autograd.Function):
             to_added,
             sums[1] if ctx.needs_input_grad[2] else None,
             sums[0] if ctx.needs_input_grad[3] else None,
-            None, None, None, None,
+            None, None, None, None, None,
         )  # fmt: skip
 
 

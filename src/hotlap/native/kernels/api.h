@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#define HL_ABI 4
+#define HL_ABI 5
 #define HL_MAX_CHANNELS 16
 
 #ifdef __cplusplus
@@ -66,10 +66,11 @@ typedef struct {
 } hl_conv3;
 
 // Max-pooling by 2 where `pool` is set, batch normalisation, addition and activation of `n` images, channels-last, of
-// float32 or bfloat16. `alpha` is that of HL_CELU.
+// float32 or bfloat16. `alpha` is that of HL_CELU. Image i belongs to part i mod `splits` of the batch, which is normalised
+// as a batch of its own; `splits` divides `n`.
 typedef struct {
   int32_t n, channels, height_in, width_in, height, width;  // before and after pooling
-  int32_t pool, activation, type;
+  int32_t pool, activation, type, splits;
   float alpha, eps;
 } hl_norm;
 
@@ -129,7 +130,7 @@ HL_EXPORT int32_t hl_conv3_filters(const char* instruction_set, int32_t threads,
 
 // Doubles of the workspace that the two functions below want.
 HL_EXPORT int64_t hl_norm_workspace(const hl_norm* norm);
-// Sets y to activation(normalised x + added), where `added` is not null and there is no pooling; stats (3, channels) to
+// Sets y to activation(normalised x + added), where `added` is not null and there is no pooling; stats (splits, 3, channels) to
 // mean, biased variance and 1 / sqrt(variance + eps); and with pooling `pooled` and `places` (bytes, 0 to 3).
 HL_EXPORT int32_t hl_norm_forward(const char* instruction_set, int32_t threads, hl_fork fork, const hl_norm* norm,
                                   const void* x, const void* added, const float* weight, const float* bias,

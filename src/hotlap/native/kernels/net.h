@@ -154,11 +154,11 @@ enum { kStatistics, kNormalise, kGradientSums, kGradientsOfInput };
 
 struct NormJob {
   hl_norm norm;
-  long parts;
+  long parts, split;  // which of the batch's own batches it is about
   const void *x, *added, *dy;
   void *pooled, *y, *dx, *to_added;
   uint8_t* places;
-  float* stats;                    // (3, channels)
+  float* stats;                    // (3, channels) of the split
   float *scale, *shift, *first;    // of each channel: normalised values are value · scale + shift
   float *by_value, *constant;      // the gradient is behind · scale + value · by_value + constant
   double* sums;                    // (parts, 2, channels)

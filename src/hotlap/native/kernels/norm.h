@@ -221,26 +221,30 @@ void zeros_beside(const NormJob& job, long line) {
   if (row == s.height - 1 && s.height_in > 2 * s.height) std::memset(out + 2 * across, 0, sizeof(Number) * across);
 }
 
-// Goes through lines begin to end: `each` for K vectors of channels at a time.
+// Goes through lines begin to end of a split: `each` for K vectors of channels at a time, with the line among all.
 template <int K, class Each>
-HL_INLINE void each_line(long begin, long end, int c0, const Each& each) {
-  for (long line = begin; line < end; line++) each(std::integral_constant<int, K>{}, line, c0);
+HL_INLINE void each_line(const NormJob& job, long begin, long end, int c0, const Each& each) {
+  const long height = job.norm.height, splits = job.norm.splits;
+  for (long line = begin; line < end; line++) {
+    const long among_all = splits == 1 ? line : (line / height * splits + job.split) * height + line % height;
+    each(std::integral_constant<int, K>{}, among_all, c0);
+  }
 }
 
 // As above for all channels; `done` after so many lines as float32 sums may hold.
 template <class Each, class Done>
 void through(const NormJob& job, long part, const Each& each, const Done& done) {
   const hl_norm& s = job.norm;
-  const long lines = (long)s.n * s.height, last = (part + 1) * lines / job.parts;
+  const long lines = (long)s.n / s.splits * s.height, last = (part + 1) * lines / job.parts;
   const long some = kFlush / s.width > 1 ? kFlush / s.width : 1;
   for (long begin = part * lines / job.parts; begin < last; begin += some) {
     const long end = begin + some < last ? begin + some : last;
     for (int c0 = 0; c0 < s.channels; c0 += kTogether * W) {
       const int vectors = (s.channels - c0 + W - 1) / W;
-      if (vectors >= 4) each_line<4>(begin, end, c0, each);
-      else if (vectors == 3) each_line<3>(begin, end, c0, each);
-      else if (vectors == 2) each_line<2>(begin, end, c0, each);
-      else each_line<1>(begin, end, c0, each);
+      if (vectors >= 4) each_line<4>(job, begin, end, c0, each);
+      else if (vectors == 3) each_line<3>(job, begin, end, c0, each);
+      else if (vectors == 2) each_line<2>(job, begin, end, c0, each);
+      else each_line<1>(job, begin, end, c0, each);
       done(c0);
     }
   }
