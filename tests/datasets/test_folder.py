@@ -81,6 +81,15 @@ def test_names_of_the_parts_in_capitals(pictures: Path) -> None:
     assert (data.class_names, len(data.x_train), len(data.x_test)) == (("cat", "dog"), 10, 4)
 
 
+def test_a_part_that_is_there_twice_is_refused(pictures: Path) -> None:
+    for name in ("train", "test", "Test"):
+        fill(pictures / name)
+    if len(list(pictures.iterdir())) < 3:
+        pytest.skip("this file system takes them for one")
+    with pytest.raises(DataError, match=r"a part twice.*Test, test"):
+        load(pictures)
+
+
 def test_one_name_spelt_in_two_ways_is_refused(pictures: Path) -> None:
     fill(pictures, ("caf\u00e9", "cafe\u0301", "tea"))
     if len(list(pictures.iterdir())) < 3:

@@ -43,9 +43,16 @@ def weights(run: Run) -> torch.Tensor:
 
 
 def test_a_run_knows_when_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter(["2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"])
-    monkeypatch.setattr("hotlap.engine.loop.now", lambda: next(times))
-    assert go(epochs=1).started_at == "2026-01-01T00:00:00+00:00"
+    asked: list[str] = []
+    monkeypatch.setattr("hotlap.engine.loop.now", lambda: asked.append("now") or "2026-01-01T00:00:00+00:00")
+    recipe = tiny(epochs=1)
+
+    def load() -> ImageData:
+        assert asked == ["now"]
+        return load_of(recipe)()
+
+    run = train_once(recipe, load, 0, device=CPU, backend=BACKEND)
+    assert (run.started_at, asked) == ("2026-01-01T00:00:00+00:00", ["now"])
 
 
 def test_it_learns() -> None:

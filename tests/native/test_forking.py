@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,6 +45,22 @@ def convolved() -> Tensor:
     assert winograd.used == 1
     assert images.grad is not None
     return images.grad
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are our own elsewhere")
+def test_pytorchs_threads_are_sought_before_those_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = str(Path(torch.__file__).parent / "lib" / "libgomp.so.1"), "/a/scikit_learn.libs/libgomp-e985.so.1"
+    maps = "\n".join(f"7f00-7f01 r-xp 00000000 00:00 1 {path}" for path in (other, own, "/a/libm.so"))
+    sought: list[str] = []
+
+    def replaced(path: str, mode: int) -> None:
+        sought.append(path)
+        raise OSError("no longer there")
+
+    monkeypatch.setattr(Path, "read_text", lambda self: maps)
+    monkeypatch.setattr(ctypes, "CDLL", replaced)
+    assert forking.fork.__wrapped__() is None
+    assert sought == [own, other]
 
 
 @needs_kernels

@@ -71,6 +71,8 @@ def test_the_sentence_of_looks_says_so() -> None:
     few = said(compare_runs(runs_of(A, SEVEN[:2]), runs_of(B, BETTER[:2]), alpha=0.05))
     assert "points, p = 1 (paired, 2 pairs), unresolved; " in few
     assert "inf" not in few
+    equal = said(compare_runs(runs_of(A, [0.9] * 3), runs_of(B, [0.85] * 3), alpha=0.05))
+    assert "p = 1 (paired, 3 pairs), unresolved; " in equal
 
 
 def test_the_table_shows_both_sides_and_their_difference() -> None:

@@ -76,8 +76,8 @@ def test_a_long_run_set_is_shown_by_its_figures() -> None:
 
 def test_runs_of_two_machines_are_summed_up_apart() -> None:
     text = flat(text_of(run_set_table([*make_runs(8), *make_runs(8, threads=4)])))
-    assert "cpu, 2 threads, eager: " in text
-    assert "cpu, 4 threads, eager: " in text
+    assert "cpu (Example CPU), 2 threads, eager, fp32, data dddddddd: " in text
+    assert "cpu (Example CPU), 4 threads, eager, fp32, data dddddddd: " in text
     assert "n = 8" in text and "n = 16" not in text
 
 

@@ -105,6 +105,9 @@ def test_equal_gpus_are_one_machine_and_other_processors_or_data_are_not() -> No
     runs = [make_run(seed=k, device=f"cuda:{k}", environment=gpu) for k in range(2)]
     assert summarise(runs).device == "cuda"
     assert summarise(runs[:1]).device == "cuda:0"
+    elsewhere = make_run(seed=1, environment=make_environment(cpu="Another CPU"), timing_valid=False)
+    untimed = [make_run(timing_valid=False), elsewhere]
+    assert len(group_runs(untimed)) == 1 and summarise(untimed).n == 2
     first = make_run()
     for other in (
         make_run(seed=1, environment=make_environment(cpu="Another CPU")),

@@ -47,7 +47,7 @@ class LadderRun:
     def _stored(self, recipe: Recipe) -> dict[int, Run]:
         if self.fresh:
             return {}
-        finished = self.session.finished(recipe, timed=self.timed)
+        finished = self.session.finished(recipe, timed=self.timed, failed=True)
         return {seed: finished[seed] for seed in self.seeds if seed in finished}
 
     def todo(self) -> list[tuple[int, int]]:

@@ -22,13 +22,13 @@ def data_component(data: str | Path) -> Component:
         InputError: none of these.
     """
     path = Path(data)
+    if str(data) in datasets.names() and not path.exists():
+        return _complete(str(data))
     try:
         str(path.resolve()).encode()
     except UnicodeEncodeError:
         shown = str(path).encode("utf-8", "backslashreplace").decode()
         raise InputError(f"the path {shown} is not in UTF-8, so no recipe can name it", "rename it") from None
-    if str(data) in datasets.names() and not path.exists():
-        return _complete(str(data))
     if path.is_dir():
         return _complete(HUGGING_FACE if is_saved_set(path) else "folder", path=str(path.resolve()))
     if path.suffix == ".npz" and path.is_file():

@@ -58,7 +58,7 @@ def list_(
     """List stored runs, oldest first."""
     from hotlap.report.frames import write_csv, write_parquet
     from hotlap.report.tables import runs_table, summary_line
-    from hotlap.stats.summary import group_runs, summarise
+    from hotlap.stats.summary import group_runs, machine_key, summarise
     from hotlap.store import Store
 
     if json + csv + (parquet is not None) > 1:
@@ -83,15 +83,19 @@ def list_(
         console.print(f"Wrote {len(found)} runs to {parquet}.", markup=False, soft_wrap=True)
         return
     # The same seed twice is no second observation: it counts once, as first run.
-    summaries = [summarise(_first_of_each_seed(group)) for group in group_runs(found)] if summary else []
+    sets = [_first_of_each_seed(group) for group in group_runs(found)] if summary else []
+    summaries = [summarise(own) for own in sets]
     if json:
         print_json([s.to_dict() for s in summaries] if summary else [run.to_dict() for run in found])
         return
     if not found:
         console.print(f"No such runs in {where}. Make one: hotlap train mnist", markup=False, soft_wrap=True)
     elif summary:
-        for one in summaries:
-            console.print(f"{one.recipe} [{one.digest[:12]}] {one.device}, {one.threads} threads", markup=False)
+        for own, one in zip(sets, summaries, strict=True):
+            where_ = f"{one.device}, {one.threads} threads"
+            if sum(other.digest == one.digest for other in summaries) > 1:
+                where_ = str(machine_key(own[0]))
+            console.print(f"{one.recipe} [{one.digest[:12]}] {where_}", markup=False, soft_wrap=True)
             console.print(f"  {summary_line(one)}", markup=False, soft_wrap=True)
     else:
         console.print(runs_table(found))

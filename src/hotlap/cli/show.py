@@ -30,7 +30,9 @@ def show(
     data: options.Data = None,
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="Also write the recipe to a .json file, which any verb takes."),
+        typer.Option(
+            "--save", metavar="FILE", help="Also write the recipe to a .json file, to edit, train or compare."
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -30,6 +30,9 @@ def scan(root: Path, *, tolerant: bool = False) -> Scan:
     result = Scan(tolerant=tolerant)
     folders, files = _list(root)
     parts = {name.casefold(): path for name, path in folders.items()}
+    spelt = [name for name in folders if name.casefold() in ("train", *TEST_NAMES)]
+    if len({name.casefold() for name in spelt}) < len(spelt):
+        raise DataError(f"{root} has a part twice, spelt in two ways: {', '.join(spelt)}", "put them together")
     train = parts.get("train")
     # A folder called "train" with pictures right in it is a class (of vehicles, say), not the training part.
     split = train is not None and bool(_list(train)[0]) and not any(_is_image(f) for f in _list(train)[1])

@@ -28,9 +28,9 @@ def fork() -> int | None:
         return None
     lines = Path("/proc/self/maps").read_text().splitlines()
     loaded = {fields[5].strip() for line in lines if len(fields := line.split(maxsplit=5)) == 6}
-    own = str(Path(torch.__file__).parent.parent)
-    # Other packages bring such a library too.
-    for path in sorted(loaded, key=lambda path: (not path.startswith(own), path)):
+    own = str(Path(torch.__file__).parent)
+    # Other packages bring such a library too, and threads of their own.
+    for path in sorted(loaded, key=lambda path: (not path.startswith((f"{own}/", f"{own}.libs/")), path)):
         if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
             try:
                 library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_NOLOAD)

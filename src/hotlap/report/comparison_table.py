@@ -26,15 +26,21 @@ def quotable(figures: Comparison) -> str:
     a, b, difference, ratio = figures.a, figures.b, figures.difference, figures.ratio
     if a is None or b is None or difference is None or ratio is None:
         raise InputError("no pair of runs finished, so there is nothing to compare", "hotlap runs --status failed")
+    caveats = few_or_lost(a, b, ratio)
+    if not (a.timing_valid and b.timing_valid):
+        caveats.append(NOT_TIMED)
+    caveats += [f"{side.recipe} {STOPS_ON_TEST}" for side in (a, b) if side.stops_on_test]
+    return sentence(a.recipe, b.recipe, difference, ratio, figures.look, caveats)
+
+
+def few_or_lost(a: Summary, b: Summary, ratio: TimeRatio) -> list[str]:
+    """Say what few pairs or failed runs take from a comparison."""
     caveats = []
     if ratio.ci95 is not None and ratio.pairs < MEDIAN_EXACT_N:
         caveats.append("that of the times only their range")
     if lost := max(a.n + a.failed, b.n + b.failed) - ratio.pairs:
         caveats.append(f"{lost} more left out, of which a run failed")
-    if not (a.timing_valid and b.timing_valid):
-        caveats.append(NOT_TIMED)
-    caveats += [f"{side.recipe} {STOPS_ON_TEST}" for side in (a, b) if side.stops_on_test]
-    return sentence(a.recipe, b.recipe, difference, ratio, figures.look, caveats)
+    return caveats
 
 
 def sentence(
@@ -78,11 +84,13 @@ def points_text(difference: MeanDifference, look: Monitored | None = None) -> st
         text += f" [{low:+.3f}, {high:+.3f}]"
     text += f", p = {p:.2g} ({_method(difference, look)})"
     settled = look.settled if look is not None else difference.resolved
-    if settled or not (needed := difference.runs_needed):
+    if settled:
         return text
     if look is not None:
-        # How many pairs it would take with looks is another question, which that figure does not answer.
+        # How many pairs it would take with looks is another question than the one that ``runs_needed`` answers.
         return f"{text}, unresolved"
+    if not (needed := difference.runs_needed):
+        return text
     unit = "pairs" if difference.method == "paired" else "runs of each"
     return f"{text}, unresolved (about {needed} {unit} would settle a difference of this size)"
 

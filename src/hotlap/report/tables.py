@@ -20,7 +20,7 @@ from hotlap.report.formats import (
 )
 from hotlap.result import Run, Summary
 from hotlap.stats.intervals import MEDIAN_EXACT_N
-from hotlap.stats.summary import group_runs, summarise
+from hotlap.stats.summary import group_runs, machine_key, summarise
 
 __all__ = [
     "factor",
@@ -109,7 +109,7 @@ def _caption(runs: Sequence[Run]) -> str:
     groups = group_runs(runs)
     for group in groups:
         summary = summarise(group)
-        where = f"{summary.device}, {summary.threads} threads, {summary.backend}: " if len(groups) > 1 else ""
+        where = f"{machine_key(group[0])}: " if len(groups) > 1 else ""
         lines.append(where + summary_line(summary))
     return "\n".join(lines)
 

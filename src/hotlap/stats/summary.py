@@ -35,10 +35,8 @@ class MachineKey(NamedTuple):
     data: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.device} ({self.processor}), {self.threads} threads, {self.backend}, {self.precision}, "
-            f"data {self.data[:8]}"
-        )
+        where = f"{self.device} ({self.processor})" if self.processor else self.device
+        return f"{where}, {self.threads} threads, {self.backend}, {self.precision}, data {self.data[:8]}"
 
 
 def machine_key(run: Run) -> MachineKey:
@@ -50,15 +48,23 @@ def machine_key(run: Run) -> MachineKey:
 
 
 def group_runs(runs: Iterable[Run]) -> list[list[Run]]:
-    """Split runs into sets that ``summarise`` takes: one recipe, one data set, one kind of machine.
+    """Split runs into sets that ``summarise`` takes: one recipe, one data set, one kind of machine where times count.
 
     Returns:
         The sets in the order of their first run; runs keep their order.
     """
+    runs = list(runs)
+    timed = {run.recipe.digest for run in runs if run.timing_valid}
     groups: dict[tuple[str, MachineKey], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.recipe.digest, machine_key(run)), []).append(run)
+        key = _key(run, timed=run.recipe.digest in timed)
+        groups.setdefault((run.recipe.digest, key), []).append(run)
     return list(groups.values())
+
+
+def _key(run: Run, *, timed: bool) -> MachineKey:
+    """Without a time that counts, as on a cluster, processors may differ: what is pooled is accuracies."""
+    return machine_key(run) if timed else machine_key(run)._replace(processor="")
 
 
 def summarise(runs: Sequence[Run]) -> Summary:
@@ -75,7 +81,8 @@ def summarise(runs: Sequence[Run]) -> Summary:
         raise InputError("there are no runs to summarise", "make some with: hotlap train RECIPE --runs 10")
     if len(digests := {run.recipe.digest for run in runs}) > 1:
         raise InputError(f"a summary takes runs of one recipe, these are of {len(digests)}", "group them by digest")
-    if len(machines := sorted({machine_key(run) for run in runs})) > 1:
+    timed = any(run.timing_valid for run in runs)
+    if len(machines := sorted({_key(run, timed=timed) for run in runs})) > 1:
         named = "; ".join(map(str, machines))
         raise InputError(
             f"runs of different machines or data cannot be pooled: {named}", "filter by device and threads"

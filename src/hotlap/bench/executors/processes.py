@@ -103,9 +103,9 @@ _device = "auto"
 def _begin_worker(devices: SimpleQueue[str]) -> None:
     """Take a device; leave Ctrl-C, which a terminal sends to every process, to the driver; end when the driver does."""
     global _device
-    _device = devices.get()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
+    _device = devices.get()
 
 
 def _end_with_driver() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hotlap.errors import InputError, unknown_name
 from hotlap.ladders import names_of
-from hotlap.report.comparison_table import points_text, ratio_text, sentence
+from hotlap.report.comparison_table import few_or_lost, points_text, ratio_text, sentence
 from hotlap.report.formats import percent, seconds
 from hotlap.report.html import figures
 from hotlap.report.html.parts import Block, Cell, Column, Plot, Row, Section, Table, Text
@@ -61,12 +61,13 @@ def comparison_sentence(compared: Comparison, *, in_turn: bool) -> str:
     """The sentence to quote; runs that were not made in turn are not called interleaved."""
     a, b, difference, ratio = compared.a, compared.b, compared.difference, compared.ratio
     assert a is not None and b is not None and difference is not None and ratio is not None
+    caveats = few_or_lost(a, b, ratio)
     if in_turn:
-        text = sentence(a.recipe, b.recipe, difference, ratio)
+        text = sentence(a.recipe, b.recipe, difference, ratio, caveats=caveats)
     else:
         text = (
             f"{b.recipe} against {a.recipe}: accuracy {points_text(difference)}; {ratio_text(ratio)}, over "
-            f"{ratio.pairs} pairs of one seed that were not run in turn (95 % intervals)."
+            f"{ratio.pairs} pairs of one seed that were not run in turn ({'; '.join(('95 % intervals', *caveats))})."
         )
     if not (a.timing_valid and b.timing_valid):
         text += " ‡ The machine was shared during at least one run: the times do not count."

@@ -119,7 +119,7 @@ def _next(name: str) -> str:
 
 def machine_of(run: Run) -> tuple[Any, ...]:
     """What two runs must share for their times to be set side by side."""
-    return run.environment.gpu or run.environment.cpu, *machine_key(run)
+    return machine_key(run)[:4]
 
 
 def machine_text(run: Run) -> str:
@@ -159,7 +159,7 @@ def ladder_views(selection: Selection) -> list[LadderView]:
         for run in selection.runs:
             if run.recipe.name in steps:
                 changes = selection.changes.get(run.id, _changes(steps[run.recipe.name], run))
-                groups.setdefault((machine_of(run), changes), []).append(run)
+                groups.setdefault(((machine_of(run), run.data_digest), changes), []).append(run)
         for (_, changes), runs in groups.items():
             names = {run.recipe.name for run in runs}
             # A lineage repeats rungs of other ladders: it is worth its place where it brings several together.
@@ -189,7 +189,9 @@ def _view(ladder: AnyLadder, changes: str, runs: Sequence[Run]) -> LadderView:
     by_recipe: dict[str, list[Run]] = {}
     for run in runs:
         by_recipe.setdefault(run.recipe.name, []).append(run)
-    once = [run for own in by_recipe.values() for run in first_of_each_seed(own)]
+    # Of the same rung in several precisions, the most runs.
+    sets = [max(group_runs(own), key=len) for own in by_recipe.values()]
+    once = [run for own in sets for run in first_of_each_seed(own)]
     rows = ladder_rows(ladder, once)
     if changes:
         bare = {"published_s": None, "published_text": "", "published_accuracy": None}
