@@ -79,8 +79,8 @@ def both_added(norms: Any, norm: GhostBatchNorm2d, act: nn.Module, device: str =
             (norm.running_mean, norm64.running_mean)]  # fmt: skip
 
 
-def check(pairs: list[tuple[Tensor, Tensor]], tolerance: float) -> None:
-    """Compare what was found to what was expected, relative to its largest number."""
+def check(pairs: list[tuple[Tensor, Tensor]], tolerance: float, usual: float = 0.0) -> None:
+    """Compare what was found to what was expected, relative to its largest number or to what is usual for a sum."""
     for found, expected in pairs:
-        scale = float(expected.detach().abs().max())
+        scale = max(usual, float(expected.detach().abs().max()))
         assert torch.allclose(found.double(), expected, rtol=tolerance, atol=tolerance * scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -44,12 +44,15 @@ def test_activations_are_exact_far_from_zero(isa: str, act: nn.Module) -> None:
     n=st.integers(1, 9), channels=st.integers(1, 140), height=st.integers(2, 13), width=st.integers(2, 13),
     pool=st.booleans(), threads=st.integers(1, 3), half=st.booleans(), splits=st.integers(1, 4),
 )  # fmt: skip
+@example(n=9, channels=1, height=3, width=2, pool=True, threads=1, half=True, splits=3)
 @settings(max_examples=40, deadline=None)
 def test_any_number_of_images_channels_and_pixels(
     n: int, channels: int, height: int, width: int, pool: bool, threads: int, half: bool, splits: int
 ) -> None:
-    if pool and n * (height // 2) * (width // 2) < 3 * splits:
-        n = 3 * splits
+    pixels = (height // 2) * (width // 2) if pool else height * width
+    if pixels < 6:
+        # Of very few values, some channel's may be so close to each other that their gradient is nothing but rounding.
+        n = 6 * splits
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -58,7 +61,9 @@ def test_any_number_of_images_channels_and_pixels(
     finally:
         torch.set_num_threads(before)
     check(pairs[:2], BFLOAT16 if half else 1e-4)
-    check(pairs[2:], 1e-4)
+    check(pairs[2:4], 1e-4)
+    # Sums over all pixels of numbers around 1, which may well cancel each other.
+    check(pairs[4:], 1e-4, usual=(pairs[0][0].numel() / channels) ** 0.5)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda act: type(act).__name__)
