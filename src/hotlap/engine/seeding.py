@@ -43,7 +43,6 @@ def isolated(device: torch.device) -> Iterator[None]:
     """Restore the caller's global generators afterwards; in the block, a GPU is the current one."""
     # A seed is for every GPU there is, once they are in use.
     count = torch.cuda.device_count() if device.type == "cuda" or torch.cuda.is_initialized() else 0
-    gpus = {torch.device("cuda", index) for index in range(count)} | ({device} if device.type == "cuda" else set())
     current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-    with current, torch.random.fork_rng(devices=sorted(gpus, key=str)):
+    with current, torch.random.fork_rng(devices=range(count)):
         yield

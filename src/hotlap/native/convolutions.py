@@ -18,6 +18,7 @@ from hotlap.models.layers import convolve_and_pool, max_pool
 from hotlap.models.pooling import pools_squares
 from hotlap.native.convolver import Convolution, Convolver
 from hotlap.native.forking import fork, threads
+from hotlap.native.layouts import channels_last, empty
 from hotlap.native.library import POOL_IN, POOL_NONE, POOL_OUT
 
 LEAST_CHANNELS = 8
@@ -134,11 +135,11 @@ class _Convolution(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, filters: Tensor, padding: tuple[int, int], pool: bool, convolver: Convolver
     ) -> Tensor:
-        images, filters = _channels_last(images), _channels_last(filters)
+        images, filters = channels_last(images), channels_last(filters)
         pad, (n, channels, height, width) = padding[0], images.shape
         conv = Convolution(n, height, width, channels, len(filters), pad, POOL_OUT if pool else POOL_NONE)
-        out = _empty(n, len(filters), *conv.out_size, dtype=images.dtype)
-        index = _empty(*out.shape, dtype=torch.uint8) if pool else None
+        out = empty((n, len(filters), *conv.out_size), images.dtype)
+        index = empty(out.shape, torch.uint8) if pool else None
         convolver.forward(
             conv, _strides(filters), images.data_ptr(), filters.data_ptr(), out.data_ptr(), _at(index), threads()
         )
@@ -151,7 +152,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, filters, index = ctx.saved_tensors
         conv, convolver = ctx.conv, ctx.convolver
-        gradient = _channels_last(gradient.to(images.dtype))
+        gradient = channels_last(gradient.to(images.dtype))
         of_images = of_filters = None
         if ctx.needs_input_grad[1]:
             of_filters = torch.empty_like(filters)
@@ -172,16 +173,6 @@ class _Convolution(torch.autograd.Function):
                 back, (into, out, -tap), gradient.data_ptr(), last, of_images.data_ptr(), _at(index), threads()
             )
         return of_images, of_filters, None, None, None
-
-
-def _empty(*shape: int, dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """As (N, H, W, C) in memory; strides of sides of length 1 say nothing, so they are not trusted."""
-    n, c, h, w = x.shape
-    return x if x.stride() == (h * w * c, 1, w * c, c) else _empty(n, c, h, w, dtype=x.dtype).copy_(x)
 
 
 def _strides(filters: Tensor) -> tuple[int, int, int]:

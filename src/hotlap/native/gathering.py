@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hotlap.native import library as lib
 from hotlap.native.forking import fork, threads
+from hotlap.native.layouts import empty
 
 
 def handles(images: Tensor) -> bool:
@@ -41,7 +42,7 @@ def gather(images: Tensor, which: Tensor, moves: Tensor) -> Tensor:
     n, channels, height, width = len(which), *images.shape[1:]
     if n and not 0 <= int(which.min()) <= int(which.max()) < len(images):
         raise IndexError(f"there are {len(images)} images")
-    out = torch.empty((n, channels, height, width), dtype=images.dtype, device="cpu", memory_format=torch.channels_last)
+    out = empty((n, channels, height, width), images.dtype)
     which, moves = which.contiguous(), moves.contiguous()
     code = library.hl_gather(
         threads(), fork(), n, height, width, channels * images.element_size(), images.data_ptr(),

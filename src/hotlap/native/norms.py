@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from hotlap.models.norms import is_ordinary, parts_of
 from hotlap.native import library as lib
 from hotlap.native.forking import fork, threads
+from hotlap.native.layouts import channels_last, empty
 
 KINDS: dict[type[nn.Module], int] = {nn.ReLU: lib.RELU, nn.SiLU: lib.SILU, nn.GELU: lib.GELU, nn.CELU: lib.CELU}
 """Activations by class, and what the kernels call them."""
@@ -79,8 +80,8 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, images: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: int,
         alpha: float, pool: bool, splits: int,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        images = _last(images)
-        added = None if added is None else _last(added.to(images.dtype))
+        images = channels_last(images)
+        added = None if added is None else channels_last(added.to(images.dtype))
         n, channels, *whole = images.shape
         height, width = (side // 2 for side in whole) if pool else whole
         result = _empty(images, height, width)
@@ -104,7 +105,7 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         values, added, places, stats, weight, bias = ctx.saved_tensors
         job = ctx.job
-        gradient = _last(gradient.to(values.dtype))
+        gradient = channels_last(gradient.to(values.dtype))
         out = _empty(values, int(job["height_in"]), int(job["width_in"]))
         to_added = None if added is None else torch.empty_like(values)
         sums = torch.empty(2, len(weight), dtype=torch.float32, device="cpu")
@@ -133,13 +134,4 @@ def _call(name: str, job: Any, *tensors: Tensor | None) -> None:
 
 
 def _empty(like: Tensor, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
-    shape = (len(like), like.shape[1], height, width)
-    return torch.empty(shape, dtype=dtype or like.dtype, device="cpu", memory_format=torch.channels_last)
-
-
-def _last(x: Tensor) -> Tensor:
-    """As (N, H, W, C) in memory; strides of sides of length 1 say nothing, so they are not trusted."""
-    _, c, h, w = x.shape
-    if x.stride() == (h * w * c, 1, w * c, c):
-        return x
-    return _empty(x, h, w).copy_(x)
+    return empty((len(like), like.shape[1], height, width), dtype or like.dtype)
