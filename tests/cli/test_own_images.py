@@ -170,6 +170,17 @@ def test_batches_and_epochs_follow_the_number_of_images(tmp_path: Path) -> None:
     assert chosen(70_000).epochs == 1
 
 
+def test_the_whitening_bias_is_trained_for_the_same_share_of_more_epochs(tmp_path: Path) -> None:
+    path = folder(tmp_path / "photos", (20, 20))
+    of_own, few = get_recipe("cifar10-airbench/94-muon"), choose(path).recipe
+    spans = [recipe.optimizer.options["whitening_schedule"].options["epochs"] for recipe in (of_own, few)]
+    assert few.epochs > of_own.epochs and spans[1] / few.epochs == pytest.approx(spans[0] / of_own.epochs)
+    assert few.optimizer.options["whitening_epochs"] is None
+    for given in ({"epochs": 2}, {"optimizer.whitening_schedule.epochs": 3.0}):
+        changed = choose(path, changes=given).recipe
+        assert changed.optimizer.options["whitening_schedule"].options["epochs"] == 3
+
+
 def test_a_published_set_keeps_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         datasets, "inspect", lambda name, **_: datasets.inspection_of(datasets.load("synthetic"), datasets.Seen())

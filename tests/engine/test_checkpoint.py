@@ -14,7 +14,8 @@ from hotlap import datasets
 from hotlap.engine.checkpoint import Checkpoint, _flatten, _unflatten
 from hotlap.engine.loop import Silent, train_seeds
 from hotlap.errors import InputError
-from hotlap.recipe import Recipe
+from hotlap.ladder import get_recipe
+from hotlap.recipe import Recipe, part
 from hotlap.result import Run
 from tiny import tiny
 
@@ -76,6 +77,40 @@ def test_a_resumed_run_ends_bit_equal_to_an_unbroken_one(changes: dict[str, Any]
     assert list(path.parent.iterdir()) == []
 
 
+CIFAR10 = (
+    *("cifar10-page/5-ghost-batch-norm", "cifar10-page/9-flip-tta", "cifar10-hlb/94", "cifar10-airbench/94"),
+    *("cifar10-airbench/96-faster", "cifar10-airbench/94-muon", "cifar10-airbench/94-hiverge", "cifar10/record-cpu"),
+)
+
+
+@pytest.mark.parametrize("name", CIFAR10)
+def test_resumed_runs_of_recipes_for_cifar10_end_bit_equal(name: str, tmp_path: Path) -> None:
+    """Whatever a recipe keeps from step to step comes back, in the layout that it had: momenta, averages, flips."""
+    recipe = get_recipe(name)
+    small: dict[str, Any] = {
+        "data": part("synthetic", train=66, test=20, size=32, channels=3, classes=10, seed=0, noise=0.2),
+        "model.widths": [max(8, width // 16) for width in recipe.model.options["widths"]],
+        "epochs": 5.5, "batch_size": 16, "evaluation.batch_size": 20,
+        "engine.memory_format": "channels_last",
+    }  # fmt: skip
+    if recipe.selection is not None:
+        small["selection.keep"] = 8
+        small["selection.model.widths"] = [8, 8, 8]
+    if recipe.averaging is not None:
+        small["averaging.every"] = 2
+    recipe, path = recipe.with_changes(small), tmp_path / "run.safetensors"
+    unbroken = go(recipe, None)
+    for at in (7, 14):  # in the second epoch, then in the fourth
+        with pytest.raises(_PulledPlugError):
+            go(recipe, keeper(path, resume=True), _Interrupts(at))
+        assert path.exists()
+    resumed = go(recipe, keeper(path, resume=True))
+    assert (resumed.steps, resumed.loss_by_epoch) == (22, unbroken.loss_by_epoch)
+    assert resumed.accuracy == unbroken.accuracy
+    for (key, a), b in zip(resumed.module.state_dict().items(), unbroken.module.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
 def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     with pytest.raises(_PulledPlugError):
@@ -122,6 +157,28 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(tmp_path: Path
     assert run.status == "done"
     assert all("no checkpoint could be written" in text for text in said)
     assert len(said) == 4
+
+
+def test_layouts_come_back() -> None:
+    plain = torch.arange(48.0).reshape(2, 3, 2, 4)
+    for tensor in (plain, plain.contiguous(memory_format=torch.channels_last), plain[..., 1:3]):
+        tensors: dict[str, torch.Tensor] = {}
+        back = _unflatten(_flatten(tensor, tensors), tensors)
+        assert torch.equal(back, tensor)
+        assert all(stored.is_contiguous() for stored in tensors.values())
+        last = tensor.is_contiguous(memory_format=torch.channels_last)
+        assert back.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def test_what_takes_long_to_save_is_saved_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 10.0, 10.0, 11.0, 20.0, 60.0, 61.0])
+    monkeypatch.setattr("hotlap.engine.checkpoint.time.monotonic", lambda: next(times))
+    kept = Checkpoint(tmp_path / "run.safetensors", {}, every_s=10)
+    assert kept.save({}) is None  # due at 10 s, and took 1 s
+    assert kept.path.exists()
+    assert not kept.due  # at 20 s
+    assert not kept.due  # at 60 s
+    assert kept.due  # at 61 s
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

@@ -18,7 +18,7 @@ from hotlap.datasets.own import check_memory
 from hotlap.engine.network import least_side
 from hotlap.ladder import get_recipe
 from hotlap.ladders import DEFAULTS
-from hotlap.recipe import Component, Recipe, part
+from hotlap.recipe import Component, Recipe, part, paths
 
 SMALL_GREY = "mnist/8-final"
 """Whose recipe is taken for grey images of at most ``_SMALL`` pixels a side."""
@@ -29,6 +29,7 @@ OTHER = "cifar10-airbench/94-muon"
 _SMALL = 32
 _LARGEST = 128  # images of one size are used as they are up to this side
 _SIDES = (16, 32, 64)  # what images of several sizes, or larger ones, are cut and shrunk to
+_WHITENING = ("optimizer.whitening_epochs", "optimizer.whitening_schedule.epochs")
 _LEAST_BATCH, _BATCHES = 16, 8  # a set of fewer than so many batches is trained on in smaller ones
 
 
@@ -93,7 +94,7 @@ def choose(
         fewer = _batches(base, inspection.train, changes)
         if fewer:
             remarks.append(_adapted(base, fewer))
-        adapted |= fewer
+        adapted |= fewer | _whitening(base, fewer.get("epochs", base.epochs), changes)
         if _mirrors(base) and not {"augment", "evaluation.augmentation"} & changes.keys():
             remarks.append(
                 "images are mirrored at random and in evaluation; where left and right differ (text, digits): "
@@ -158,6 +159,14 @@ def _batches(base: Recipe, images: int, changes: Mapping[str, Any]) -> dict[str,
     if "epochs" not in changes and base.epochs * per_epoch < steps:
         found["epochs"] = float(math.ceil(steps / per_epoch))
     return found
+
+
+def _whitening(base: Recipe, epochs: float, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Train the whitening's bias for the same share of more epochs."""
+    if epochs == base.epochs:
+        return {}
+    held = {path: value for path, value in paths(base).items() if path in _WHITENING and isinstance(value, int | float)}
+    return {path: value * epochs / base.epochs for path, value in held.items() if path not in changes}
 
 
 def _per_epoch(recipe: Recipe, images: int, batch: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from hotlap import datasets
 from hotlap.bench.executors import Executor, Job
 from hotlap.bench.executors.local import LocalExecutor
+from hotlap.bench.fitting import fitted, shrinks
 from hotlap.bench.own_data import data_component, options_written
 from hotlap.datasets.base import Progress
 from hotlap.engine.backends import choose_backend, remark_on_missing
@@ -147,11 +148,16 @@ class Session:
             return None
         import torch
 
+        from hotlap import __version__
+
         identity = {
             "recipe": recipe.digest,
             "seed": str(seed),
             "data set": self.fetch(recipe),
             "kind of device": self.device.type,
+            "precision": precision_of(recipe, self.device),
+            "number of threads": str(self.threads or torch.get_num_threads()),
+            "version of hotlap": __version__,
             "version of torch": torch.__version__,
             "backend": self.backend_of(recipe),
         }
@@ -270,6 +276,7 @@ def resolve_recipe(
     else:
         name = str(recipe)
         resolved = get_recipe(ON_GPU[name] if name in ON_GPU and choose_device(device).type == "cuda" else name)
+    published = resolved.data
     if data is not None:
         resolved = resolved.with_changes(
             # Another data set has another mean and spread: they are taken from its training images.
@@ -279,4 +286,10 @@ def resolve_recipe(
     if changes:
         shown = ", ".join(f"{path}={json.dumps(value, default=str)}" for path, value in changes.items())
         resolved = resolved.with_changes(changes, name=f"{resolved.name} [{shown}]")
-    return resolved
+    if data is None or not shrinks(resolved) or any(path.partition(".")[0] == "augment" for path in changes or {}):
+        return resolved
+    shape = datasets.published_shape(resolved.data.name)
+    if shape is None:
+        with options_written("--set data.KEY=VALUE"):
+            shape = image_shape(datasets.load(resolved.data.name, **resolved.data.options))
+    return fitted(resolved, published, shape)

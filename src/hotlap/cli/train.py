@@ -34,7 +34,10 @@ def train(
     gpus: options.Gpus = None,
     batch_seeds: options.BatchSeeds = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run from its last whole epoch.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an interrupted run from the last epoch that was kept: one every 10 s."
+        ),
     ] = False,
     compile_: options.Compile = None,
     precision: options.Precision = None,

@@ -41,6 +41,7 @@ __all__ = [
     "look",
     "names",
     "options",
+    "published_shape",
     "register",
     "verify",
 ]
@@ -165,6 +166,19 @@ def info(name: str, *, progress: Progress | None = None, **options: Any) -> Data
         return info_set(spec, cache_dir())
     built = _build(spec, progress, options)
     return describe(built.data, cached=built.cached, where=built.where, source=built.source, notes=built.notes)
+
+
+def published_shape(name: str) -> tuple[int, int, int] | None:
+    """Return (C, H, W) of a published set's images without reading them; None for own data.
+
+    Raises:
+        InputError: unknown name.
+    """
+    spec = _get(name)
+    if not isinstance(spec, NamedSet):
+        return None
+    _, channels, height, width = spec.shapes["x_train"]
+    return channels, height, width
 
 
 def look(name: str, *, progress: Progress | None = None, **options: Any) -> Seen | None:

@@ -19,11 +19,13 @@ from torch import Tensor
 from hotlap._files import replacing
 from hotlap.errors import InputError
 
-_TENSOR, _TUPLE, _ITEMS = "tensor", "tuple", "items"
+_TENSOR, _LAST, _TUPLE, _ITEMS = "tensor", "channels-last tensor", "tuple", "items"
 _FORMAT = "1"
 
-EVERY_S = 30.0
+EVERY_S = 10.0
 """Seconds of training after which an epoch ends with a checkpoint; shorter runs are sooner repeated than resumed."""
+
+_SHARE = 0.02  # of the time between two savings that one may take: large networks on slow disks are saved more rarely
 
 
 class Stateful(Protocol):
@@ -56,12 +58,13 @@ class Checkpoint:
         self._resume = resume
         self._every_s = every_s
         self._last = time.monotonic()
+        self._took = 0.0
 
     def restore(self, parts: Mapping[str, Stateful]) -> bool:
         """Bring every part back to the state in the file; return whether there was one to go on from.
 
         Raises:
-            InputError: the file is damaged, or of another recipe, seed, data set or version.
+            InputError: the file is damaged, or of another run; see ``identity``.
         """
         if not self._resume or not self.path.exists():
             return False
@@ -76,7 +79,7 @@ class Checkpoint:
     @property
     def due(self) -> bool:
         """Whether enough time has passed since the last saving."""
-        return time.monotonic() - self._last >= self._every_s
+        return time.monotonic() - self._last >= max(self._every_s, self._took / _SHARE)
 
     def save(self, parts: Mapping[str, Stateful]) -> str | None:
         """Put every part's state away if enough time has passed; the file is replaced whole.
@@ -89,6 +92,7 @@ class Checkpoint:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
+        begin = time.monotonic()
         tensors: dict[str, Tensor] = {}
         tree = _flatten({name: one.state_dict() for name, one in parts.items()}, tensors)
         try:
@@ -98,6 +102,7 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             return f"no checkpoint could be written to {self.path} ({error}); the run goes on without"
         self._last = time.monotonic()
+        self._took = self._last - begin
         return None
 
     @property
@@ -157,7 +162,7 @@ def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
         # A copy on the CPU: safetensors refuses tensors that share memory.
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {_TENSOR: name}
+        return {_LAST if _is_channels_last(value) else _TENSOR: name}
     if isinstance(value, Mapping):
         # Pairs, because JSON has no keys but texts and optimizers number their parameters.
         return {_ITEMS: [[key, _flatten(v, tensors)] for key, v in value.items() if not callable(v)]}
@@ -168,6 +173,10 @@ def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
 def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, list):
         return [_unflatten(v, tensors) for v in value]
@@ -175,6 +184,9 @@ def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         ((kind, content),) = value.items()
         if kind == _TENSOR:
             return tensors[content]
+        if kind == _LAST:
+            # In the layout that it had: operations on another one may round otherwise.
+            return tensors[content].contiguous(memory_format=torch.channels_last)
         if kind == _TUPLE:
             return tuple(_unflatten(v, tensors) for v in content)
         return {key: _unflatten(v, tensors) for key, v in content}
