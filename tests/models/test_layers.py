@@ -83,6 +83,29 @@ def test_global_max(how: str) -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("splits", [1, 4])
+def test_ghost_norm_of_bfloat16_is_that_of_the_same_numbers(memory_format: torch.memory_format, splits: int) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(12, 5, 6, 3).bfloat16().contiguous(memory_format=memory_format)
+    results = []
+    for batch in (images, images.float()):
+        norm = GhostBatchNorm2d(5, splits=splits, eps=1e-5, momentum=0.3, learned_scale=False)
+        results.append((norm(batch), norm.running_mean, norm.running_var))
+    (narrow, *statistics), (wide, *expected) = results
+    assert narrow.dtype == torch.bfloat16 and narrow.is_contiguous(memory_format=memory_format)
+    assert torch.allclose(narrow.float(), wide, rtol=0.01, atol=0.01)
+    for found, theirs in zip(statistics, expected, strict=True):
+        assert found.dtype == torch.float32 and torch.allclose(found, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_that_leaves_one_value_per_channel_is_refused() -> None:
+    norm = GhostBatchNorm2d(5, splits=1, eps=1e-5, momentum=0.3, learned_scale=True)
+    with pytest.raises(InputError, match=r"one value per channel → --set feed\.drop_last=true"):
+        norm(torch.randn(1, 5, 1, 1))
+    assert norm.eval()(torch.randn(1, 5, 1, 1)).shape == (1, 5, 1, 1)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("learned_scale", [True, False])
 def test_ghost_norm_is_batch_norm_on_each_part(memory_format: torch.memory_format, learned_scale: bool) -> None:
     torch.manual_seed(0)

@@ -22,8 +22,12 @@ def images() -> Tensor:
 
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("kernel", [2, 3])
-def test_whitened_patches_are_white(images: Tensor, kernel: int, centred: bool) -> None:
-    images = images[:400]
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_whitened_patches_are_white(
+    images: Tensor, kernel: int, centred: bool, channels: int, memory_format: torch.memory_format
+) -> None:
+    images = images[:400, :channels].contiguous(memory_format=memory_format)
     filters = whitening_filters(images, kernel, eps=1e-12, parts=1, centred=centred)
     whitened = functional.conv2d(images.double(), filters).transpose(0, 1).flatten(1)
     covariance = torch.cov(whitened, correction=0) if centred else whitened @ whitened.T / whitened.shape[1]

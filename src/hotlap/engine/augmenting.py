@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from hotlap.engine.seeding import generator
 from hotlap.errors import InputError
 from hotlap.native import gathering
 from hotlap.recipe import Recipe
-from hotlap.techniques import AUGMENTATIONS, MIXINGS
+from hotlap.techniques import AUGMENTATIONS, MIXINGS, VIEWS
 from hotlap.techniques.base import Augmentation, Mixing, Moment
 from hotlap.techniques.moving import draw, leading
 
@@ -89,15 +90,21 @@ def _copied(images: Tensor, which: slice | Tensor) -> Tensor:
 
 
 def check_augmentations(recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:
-    """Try the augmentations on two blank images, so that what does not suit their size is found before training.
+    """Try the augmentations on two blank images, in the first epoch and in the last, and look at those of the test.
+
+    What does not suit the size of the images is found before training so, and not after it.
 
     Raises:
-        InputError: an augmentation or the mixing cannot do with the images.
+        InputError: an augmentation, the mixing or the test-time augmentation cannot do with the images.
     """
+    size = (shape[1], shape[2])
     trial = Augment(recipe, generator(0))
-    moment = Moment(epoch=0, epochs=recipe.epochs, index=torch.arange(2), count=2)
     try:
-        made = trial(torch.zeros(2, *shape), slice(0, 2), moment)
-        trial.mix(made, torch.zeros(2, dtype=torch.int64), classes, moment)
+        for epoch in {0, math.ceil(recipe.epochs) - 1}:
+            moment = Moment(epoch, recipe.epochs, torch.arange(2), count=2)
+            made = trial(torch.zeros(2, *shape), slice(0, 2), moment)
+            trial.mix(made, torch.zeros(2, dtype=torch.int64), classes, moment)
+        if recipe.evaluation.augmentation is not None:
+            VIEWS.build(recipe.evaluation.augmentation).check(size)
     except ValueError as error:
-        raise InputError(f"{recipe.name} cannot augment images of {shape[1]}×{shape[2]} pixels: {error}") from None
+        raise InputError(f"{recipe.name} cannot augment images of {size[0]}×{size[1]} pixels: {error}") from None

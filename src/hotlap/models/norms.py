@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hotlap.errors import InputError
 from hotlap.models.layers import Fused
 
 
@@ -47,8 +48,17 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
             self.register_buffer("weight", torch.ones(num_features))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise (N, C, H, W); in training, moves the running statistics."""
+        """Normalise (N, C, H, W); in training, moves the running statistics.
+
+        Raises:
+            InputError: one value per channel in training, which has no spread.
+        """
         count = len(images)
+        if self.training and images.numel() <= self.num_features:
+            raise InputError(
+                "a batch of one image leaves batch normalisation one value per channel",
+                "--set feed.drop_last=true, or another --set batch_size=…",
+            )
         splits = parts_of(self, count) if self.training else 1
         if splits == 1:
             return super().forward(images)

@@ -51,6 +51,10 @@ class Selective:
         chosen = least_sure(plain, count)
         return plain.index_copy(0, chosen, self.of.logits(forward, images[chosen], batch_size))
 
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise ValueError where the views of the chosen images do not suit ``size`` (H, W)."""
+        self.of.check(size)
+
 
 @VIEWS.register(
     "selective",

@@ -33,6 +33,10 @@ class Views(Protocol):
         """
         ...
 
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise ValueError where images of ``size`` (H, W) cannot have these views."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -71,6 +75,23 @@ class WeightedViews(ABC):
         """Return the weighted mean of the logits (N, classes) float32; see ``Views``."""
         return averaged(forward, images, batch_size, self.terms())
 
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise ValueError where a shift is not smaller than the images; see ``Views``."""
+        border_of(self.terms(), size)
+
+
+def border_of(terms: Sequence[Term], size: tuple[int, int]) -> int:
+    """Return by how many pixels images of ``size`` (H, W) must be continued for the views, and refuse too many.
+
+    Raises:
+        ValueError: a shift is not smaller than H and W.
+    """
+    height, width = size
+    border = max(max(abs(term.dy), abs(term.dx)) for term in terms)
+    if border >= min(height, width):
+        raise ValueError(f"shift is below {min(height, width)} for images of {height}×{width}, not {border}")
+    return border
+
 
 def views_of(images: Tensor, terms: Sequence[Term]) -> Iterator[tuple[float, Tensor]]:
     """Yield the weight of each term and its view of the images.
@@ -86,9 +107,7 @@ def views_of(images: Tensor, terms: Sequence[Term]) -> Iterator[tuple[float, Ten
         ValueError: a shift is not smaller than H and W.
     """
     height, width = images.shape[2:]
-    border = max(max(abs(term.dy), abs(term.dx)) for term in terms)
-    if border >= min(height, width):
-        raise ValueError(f"shift is below {min(height, width)} for images of {height}×{width}, not {border}")
+    border = border_of(terms, (height, width))
     padded = functional.pad(images, (border,) * 4, mode="reflect") if border else images
     for (dy, dx), same_shift in groupby(terms, key=lambda term: (term.dy, term.dx)):
         shifted = images
