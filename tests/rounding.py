@@ -28,7 +28,7 @@ def decides(distance: Callable[[], float], most: float) -> bool:
         most: where results count as different.
     """
     for trial in range(TRIALS):
-        with _rounding(trial):
+        with rounding(trial):
             # A distance that is just below would be above with a little more rounding.
             if distance() >= most / 2:
                 return True
@@ -36,7 +36,8 @@ def decides(distance: Callable[[], float], most: float) -> bool:
 
 
 @contextmanager
-def _rounding(seed: int) -> Iterator[None]:
+def rounding(seed: int) -> Iterator[None]:
+    """Add the rounding of float32 to what convolutions and linear layers of PyTorch compute."""
     generator = torch.Generator().manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
         for layer in (nn.Conv2d, nn.Linear):

@@ -21,6 +21,7 @@ import plain_cifar_hlb as hlb
 import plain_cifar_page as page
 import pytest
 import torch
+from doubled import in_float64
 from torch import Tensor, nn
 
 from hotlap import datasets
@@ -44,6 +45,7 @@ from hotlap.techniques.cutout import Cutout
 from hotlap.techniques.flip import Flip
 from hotlap.techniques.jitter import Jitter
 from hotlap.techniques.translate import Translate
+from rounding import TRIALS, rounding
 
 CPU = torch.device("cpu")
 SEED = 7
@@ -196,32 +198,27 @@ def reading_of(recipe: Recipe, data: ImageData) -> Reading:
 
 @dataclass(frozen=True)
 class Case:
-    """Steps that are compared, in a training whose epochs have ``per_epoch`` steps of ``batch`` images.
-
-    Losses agree to the rounding of float32, 1e-7, until two nearly equal values change places in a maximum. From then
-    on the difference grows threefold a step or faster, most with Page's learning rates, whose warm-up is meant for
-    97 steps an epoch, and with Muon, which blows small gradients up; a change of all weights by 1e-7 does the same to
-    the plain reading alone. The first four losses are held to ``early``, the others to ``late``.
-    """
+    """Steps that are compared, in a training whose epochs have ``per_epoch`` steps of ``batch`` images."""
 
     batch: int
     per_epoch: int
     count: int
     narrower: int
-    early: float = 1e-5
-    late: float = 2e-4
 
 
-_PAGE = Case(batch=16, per_epoch=97, count=6, narrower=8, late=1e-2)
-_OTHER = Case(batch=16, per_epoch=2, count=7, narrower=8)
+_PAGE = Case(batch=16, per_epoch=97, count=20, narrower=8)
+_OTHER = Case(batch=16, per_epoch=3, count=20, narrower=8)
 CASES = {
-    **{name: _PAGE for name in PAGE if "page/" in name or "/24-" in name},
-    "cifar10-page/9-flip-tta": Case(batch=16, per_epoch=97, count=20, narrower=8, late=1e-2),
-    "cifar10-hlb/95.79": Case(batch=8, per_epoch=2, count=22, narrower=16),
-    **{name: _OTHER for name in (*AIRBENCH, *MUON) if name[-3:] not in ("/94", "uon")},
+    **dict.fromkeys(PAGE, _PAGE),
+    # Parts of a single image have hardly any spread at the end of the network, which blows rounding up.
+    "cifar10-page/5-ghost-batch-norm": Case(batch=32, per_epoch=97, count=20, narrower=8),
+    **dict.fromkeys(HLB, Case(batch=8, per_epoch=2, count=22, narrower=16)),
+    **dict.fromkeys((*AIRBENCH, *MUON), _OTHER),
 }
+"""Every published recipe, each for twenty steps at least."""
+
 WHOLE = {
-    "cifar10-page/9-flip-tta": Case(batch=32, per_epoch=1, count=10, narrower=16, late=1e-2),
+    "cifar10-page/9-flip-tta": Case(batch=32, per_epoch=1, count=10, narrower=16),
     "cifar10-hlb/94": Case(batch=16, per_epoch=2, count=25, narrower=4),
     "cifar10-airbench/94": Case(batch=16, per_epoch=2, count=20, narrower=4),
     "cifar10-airbench/94-muon": Case(batch=16, per_epoch=1, count=8, narrower=4),
@@ -250,21 +247,46 @@ class Compared:
     first: dict[str, Tensor]
     run: Run | None
     read: Reading
+    found: list[float]
+    expected: list[float]
 
 
 def compare(recipe: Recipe, data: ImageData, case: Case) -> Compared:
-    """Train both ways and compare the losses."""
+    """Train both ways."""
     first = copied(drawn(recipe, data))
+    found, run = hotlap_losses(recipe, data, case.count)
+    read, expected = plain_losses(recipe, data, case, first)
+    assert len(found) == len(expected) == case.count
+    return Compared(first, run, read, found, expected)
+
+
+def plain_losses(recipe: Recipe, data: ImageData, case: Case, first: dict[str, Tensor]) -> tuple[Reading, list[float]]:
     read = reading_of(recipe, data)
     load(read.net, read.name_of, first)
-    found, run = hotlap_losses(recipe, data, case.count)
     options = {"batch": case.batch, "per_epoch": case.per_epoch, "count": case.count}
     if recipe.name not in PAGE:
         options["total"] = math.ceil(round(recipe.epochs * case.per_epoch, 6))
-    expected = read.train(batches(recipe, data), **options)
-    assert found[:4] == pytest.approx(expected[:4], rel=case.early)
-    assert found == pytest.approx(expected, rel=case.late)
-    return Compared(first, run, read)
+    return read, read.train(batches(recipe, data), **options)
+
+
+def agree_up_to_rounding(recipe: Recipe, data: ImageData, case: Case) -> None:
+    """Hold hotlap's losses in float32 to those of the plain reading, as far as rounding leaves that one itself.
+
+    Where they part, the plain reading is repeated with rounding added, ten times at most: hotlap may be ten times as
+    far away at a step as one of these. Of two values that nearly tie either may be the maximum, and from there on the
+    difference grows.
+    """
+    compared = compare(recipe, data, case)
+    expected = torch.tensor(compared.expected)
+    wrong = ((torch.tensor(compared.found) - expected) / expected).abs()
+    apart = torch.zeros(case.count)
+    for seed in range(TRIALS):
+        if (wrong <= (10 * apart.cummax(0).values).clamp_min(1e-5)).all():
+            return
+        with rounding(seed):
+            _, losses = plain_losses(recipe, data, case, compared.first)
+        apart = apart.maximum(((torch.tensor(losses) - expected) / expected).abs())
+    pytest.fail(f"off by {wrong.tolist()}, where rounding explains {apart.tolist()}")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -272,25 +294,41 @@ def test_the_first_losses_equal_those_of_a_plain_reading(name: str, cifar10: Ima
     case = CASES[name]
     recipe = narrowed(get_recipe(name), case.narrower, case.batch)
     # Three images too many for the last batch, which is dropped.
-    compare(recipe, cut(cifar10, case.batch * case.per_epoch + 3), case)
+    agree_up_to_rounding(recipe, cut(cifar10, case.batch * case.per_epoch + 3), case)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_they_are_equal_to_more_digits_than_float32_has(name: str, cifar10: ImageData) -> None:
+    case = CASES[name]
+    recipe = narrowed(get_recipe(name), case.narrower, case.batch).with_changes({"engine.fused": False})
+    with in_float64():
+        compared = compare(recipe, cut(cifar10, case.batch * case.per_epoch + 3), case)
+    assert compared.found == pytest.approx(compared.expected, rel=1e-8)
+    assert len(set(compared.found)) == case.count
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10-page/0-dawnbench", "cifar10-airbench/96-faster", *WHOLE])
 def test_the_first_losses_at_the_published_widths(name: str, cifar10: ImageData) -> None:
-    count = 8 if name in MUON else 20
-    case = Case(batch=16, per_epoch=97, count=count, narrower=1, early=1e-3, late=2e-2)
-    compare(narrowed(get_recipe(name), 1, case.batch), cut(cifar10, case.batch * case.per_epoch + 3), case)
+    case = Case(batch=16, per_epoch=97, count=20, narrower=1)
+    data = cut(cifar10, case.batch * case.per_epoch + 3)
+    agree_up_to_rounding(narrowed(get_recipe(name), 1, case.batch), data, case)
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_run_ends_with_the_same_weights_and_accuracy(name: str, cifar10: ImageData) -> None:
     case = WHOLE[name]
-    recipe = narrowed(get_recipe(name), case.narrower, case.batch)
+    recipe = narrowed(get_recipe(name), case.narrower, case.batch).with_changes({"engine.fused": False})
     data = cut(cifar10, case.batch * case.per_epoch + 3)
-    compared = compare(recipe, data, case)
+    with in_float64():
+        compared = compare(recipe, data, case)
+        assert compared.found == pytest.approx(compared.expected, rel=1e-8)
+        ends_alike(compared, name, data)
+
+
+def ends_alike(compared: Compared, name: str, data: ImageData) -> None:
     run, read = compared.run, compared.read
-    assert run is not None and run.steps == case.count
+    assert run is not None and run.steps == WHOLE[name].count
     last = run.module.state_dict()
     for key, ours in read.net.state_dict().items():
         if not ours.is_floating_point():
@@ -298,15 +336,15 @@ def test_a_whole_run_ends_with_the_same_weights_and_accuracy(name: str, cifar10:
         theirs, before = last[read.name_of(key)], compared.first[read.name_of(key)]
         moved = (ours - before).norm() / before.norm().clamp_min(1)
         if key == "whiten.weight" or ("norm" in key and key.endswith(".weight")):
-            assert torch.allclose(ours, before, rtol=1e-5) and torch.allclose(theirs, before, rtol=1e-5), key
+            assert torch.allclose(ours, before, rtol=1e-12) and torch.allclose(theirs, before, rtol=1e-12), key
         else:
-            assert moved > 1e-6 and (theirs - ours).norm() <= 20 * case.late * (ours - before).norm(), key
+            assert moved > 1e-6 and (theirs - ours).norm() <= 1e-6 * (ours - before).norm(), key
     pixels = plain.PAGE_PIXELS if name in PAGE else plain.PIXELS
     images, labels = plain.normalised(data.x_test, pixels), torch.from_numpy(data.y_test.astype("int64"))
     load(read.net, read.name_of, last)
     with torch.no_grad():
         logits = read.view(read.net.eval(), images)
-    assert run.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert run.accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
 
 
 def test_the_proxy_learns_what_the_plain_one_does(monkeypatch: pytest.MonkeyPatch, cifar10: ImageData) -> None:
@@ -319,13 +357,14 @@ def test_the_proxy_learns_what_the_plain_one_does(monkeypatch: pytest.MonkeyPatc
         return made[0]
 
     monkeypatch.setattr("hotlap.engine.torch_trainer.Selecting", kept)
-    recipe = narrowed(get_recipe("cifar10-airbench/96-faster"), 8, 16)
-    read = compare(recipe, cut(cifar10, 51), Case(batch=16, per_epoch=3, count=10, narrower=8)).read
+    recipe = narrowed(get_recipe("cifar10-airbench/96-faster"), 8, 16).with_changes({"engine.fused": False})
+    with in_float64():
+        read = compare(recipe, cut(cifar10, 51), Case(batch=16, per_epoch=3, count=10, narrower=8)).read
     assert read.proxy is not None
     for name, ours in read.proxy.named_parameters():
         theirs, before = made[0].state_dict()["network"][speed_name(name)], first[0][speed_name(name)]
         assert ours.requires_grad == bool((ours != before).any()), name
-        assert (theirs - ours).norm() <= 1e-3 * (ours - before).norm(), name
+        assert (theirs - ours).norm() <= 1e-6 * (ours - before).norm(), name
 
 
 @pytest.mark.parametrize("name", [*HLB, *AIRBENCH, *MUON, "cifar10-page/9-flip-tta", "cifar10-page-final/24-epochs"])
@@ -487,13 +526,18 @@ def test_published_numbers(name: str) -> None:
         views = part("selective", of=views, share=0.25) if name in MUON and MUON[name].selective else views
     assert recipe.evaluation.augmentation == views
     assert recipe.engine.precision == "fp16"
+    norm = (0.1, 1e-5) if name in PAGE else (getattr(facts, "norm_momentum", 0.4), 1e-12)
+    assert (recipe.model.options["norm_momentum"], recipe.model.options["norm_eps"]) == norm
     if (whitening := recipe.model.options["whitening"]) is not None:
         assert whitening.options["images"] == (10_000 if name in PAGE else 50_000 if name in HLB else 5_000)
     if name.endswith("96-faster"):
         assert recipe.selection is not None
         of = recipe.selection.options
         assert (of["keep"], of["train_every"]) == (512, 4)
-        assert tuple(of["model"].options["widths"]) == airbench.PROXY.widths
+        small, large = of["model"].options, recipe.model.options
+        assert tuple(small["widths"]) == airbench.PROXY.widths
+        assert small["norm_momentum"] == airbench.PROXY.norm_momentum
+        assert small["whitening"].options == {**large["whitening"].options, "bias": "none"}
 
 
 def test_published_figures() -> None:
