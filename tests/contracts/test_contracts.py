@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hotlap import datasets
+from hotlap.bench.fitting import fitted, shrinks
 from hotlap.engine.loop import train_once
 from hotlap.engine.seeding import generator
 from hotlap.ladder import recipes
@@ -21,7 +22,7 @@ from hotlap.models import MODELS
 from hotlap.optim import OPTIMIZERS, SCHEDULES
 from hotlap.recipe import Component, part
 from hotlap.registry import Registry
-from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, VIEWS
+from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, SELECTIONS, VIEWS
 from hotlap.techniques.averaging import Action, Averaging
 from hotlap.techniques.base import Moment, Resizing
 from hotlap.techniques.views import Views, WeightedViews
@@ -43,6 +44,9 @@ EXAMPLES: dict[str, Component] = {
     "cutmix": part("cutmix", size=3, last_epochs=None),
     "ema": part("ema", decay=0.9, every=2, power=0.0, start=0.0, copy_back=False),
     "lookahead": part("lookahead", decay=0.9, every=2, power=3.0),
+    "proxy": part(
+        "proxy", keep=3, train_every=2, model=tiny().model, optimizer=tiny().optimizer, schedule=tiny().schedule
+    ),
     "mirror": part("mirror"),
     "six-view": part("six-view", shift=1),
     "shifts": part("shifts", pixels=1),
@@ -115,7 +119,7 @@ EXAMPLES: dict[str, Component] = {
     "piecewise": part("piecewise", epochs=(0, 1, 3), factors=(0.1, 1.0, 0.0)),
 }
 
-REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, MIXINGS, AVERAGINGS, VIEWS)
+REGISTRIES = (MODELS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, MIXINGS, AVERAGINGS, SELECTIONS, VIEWS)
 PARTS = [(registry, entry.name) for registry in REGISTRIES for entry in registry]
 AUGMENTERS = [entry.name for entry in AUGMENTATIONS]
 
@@ -216,15 +220,19 @@ def test_mixings(
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in AVERAGINGS])
-def test_averagings(name: str) -> None:
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).to(torch.float64)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_averagings(name: str, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    network = network.to(dtype).to(memory_format=memory_format)  # type: ignore[call-overload]
     average: Averaging = AVERAGINGS.build(EXAMPLES[name], network=network)
     weights = network.state_dict()
 
     def train(average: Averaging, steps: range) -> None:
         for done in steps:
             for tensor in weights.values():
-                tensor += done if tensor.dtype == torch.int64 else torch.randn(tensor.shape, generator=generator(done))
+                moved = torch.randn(tensor.shape, generator=generator(done)).to(dtype)
+                tensor += done if tensor.dtype == torch.int64 else moved
             average.update(done, 10)
 
     def now() -> dict[str, Tensor]:
@@ -234,6 +242,7 @@ def test_averagings(name: str) -> None:
     interrupted, state = now(), average.state_dict()
     with average.evaluating():
         evaluated = now()
+        assert network[0].weight.is_contiguous(memory_format=memory_format)  # type: ignore[operator,union-attr]
     assert all(torch.equal(tensor, interrupted[key]) for key, tensor in now().items()), "put back exactly"
     for key, tensor in evaluated.items():
         assert torch.equal(tensor, interrupted[key]) == (tensor.dtype == torch.int64), "statistics are averaged too"
@@ -357,7 +366,9 @@ def test_recipes_train_on_small_images_of_the_right_shape(name: str) -> None:
     shape = info(recipe.data.name)
     size = {"mnist": 28}.get(recipe.data.name, 18)
     data = part("synthetic", train=24, test=8, size=size, channels=shape.channels, classes=10, seed=0, noise=0.2)
-    small: dict[str, Any] = {"data": data, "epochs": 1.0, "batch_size": 8, "evaluation.batch_size": 8}
+    small: dict[str, Any] = {"data": data, "epochs": 2.0, "batch_size": 8, "evaluation.batch_size": 8}
+    if size < 24 and shrinks(recipe):
+        small["augment"] = fitted(recipe, recipe.data, (3, size, size)).augment
     if recipe.averaging is not None:
         small["averaging.every"] = 2
     if recipe.model.name != "conv-stack":
@@ -365,5 +376,5 @@ def test_recipes_train_on_small_images_of_the_right_shape(name: str) -> None:
     changed = recipe.with_changes(small)
     run = train_once(changed, lambda: datasets.load("synthetic", **changed.data.options), 0, device=torch.device("cpu"))
     assert run.status == "done"
-    assert run.steps == 3
+    assert run.steps == 6
     assert all(loss > 0 for loss in run.loss_by_epoch)
