@@ -9,29 +9,16 @@ from pathlib import Path
 
 import mkdocs_gen_files
 
+from hotlap.catalogue import KINDS, Technique, techniques
 from hotlap.ladder import AnyLadder, Step, ladders, own_records, resolve
-from hotlap.models import MODELS
-from hotlap.optim import OPTIMIZERS, SCHEDULES
 from hotlap.recipe import Recipe, diff, paths, show_value
-from hotlap.registry import Entry, Registry
 from hotlap.report.curves import changes_text
 from hotlap.report.formats import percent_with_interval, seconds_with_interval
 from hotlap.report.ladder_record import ladder_rows
 from hotlap.report.record import record_folders
 from hotlap.report.record_files import README, read_claim, read_runs
-from hotlap.techniques import AUGMENTATIONS, AVERAGINGS, MIXINGS, SELECTIONS, VIEWS
 
 RECORDS = Path(__file__).parents[1] / "records"
-KINDS: dict[str, tuple[str, Registry]] = {
-    "augmentation": ("Augmentation", AUGMENTATIONS),
-    "mixing": ("Mixing images", MIXINGS),
-    "selection": ("Selecting images", SELECTIONS),
-    "averaging": ("Averaging weights", AVERAGINGS),
-    "views": ("Test-time augmentation", VIEWS),
-    "optimizers": ("Optimizers", OPTIMIZERS),
-    "schedules": ("Learning-rate schedules", SCHEDULES),
-    "models": ("Networks", MODELS),
-}
 _TARGET = re.compile(r"\]\((?P<file>[\w.-]+\.svg)\)")
 
 
@@ -64,20 +51,18 @@ def figures(record: str) -> dict[str, str]:
     return found
 
 
-def users_of(entry: Entry) -> Iterator[tuple[AnyLadder, Step]]:
-    """Every rung that brings a part in: its recipe names it and its parent's does not."""
+def users_of(technique: Technique) -> Iterator[tuple[AnyLadder, Step]]:
+    """Every rung that brings a technique in: its recipe has it and its parent has not."""
     for ladder in ladders().values():
         for step in resolve(ladder) if ladder.name != "cifar10" else ():
-            named = f'"name": "{entry.name}"'
-            here = named in step.recipe.to_json()
-            before = step.parent is not None and named in step.parent.to_json()
-            if here and not before:
+            before = step.parent is not None and technique.used_by(step.parent)
+            if technique.used_by(step.recipe) and not before:
                 yield ladder, step
 
 
-def own_records_with(entry: Entry) -> list[str]:
-    """Names of the recipes of no ladder that use a part."""
-    return [recipe.name for recipe in own_records() if f'"name": "{entry.name}"' in recipe.to_json()]
+def own_records_with(technique: Technique) -> list[str]:
+    """Names of the recipes of no ladder that have a technique."""
+    return [recipe.name for recipe in own_records() if technique.used_by(recipe)]
 
 
 def measured_of(rung: str, records: list[str]) -> str:
@@ -86,11 +71,12 @@ def measured_of(rung: str, records: list[str]) -> str:
     return "; ".join(shown) or "–"
 
 
-def part_page(kind: str, entry: Entry, records: dict[str, list[str]]) -> None:
-    options = ", ".join(f"`{name}`" for name in entry.options) or "none"
-    lines = [f"# {entry.name}", "", entry.card.does, "", f"**Published effect.** {entry.card.effect}", ""]
-    lines += [f"**Options.** {options}", "", f"**Source.** {entry.card.source}", ""]
-    if steps := list(users_of(entry)):
+def part_page(technique: Technique, records: dict[str, list[str]]) -> None:
+    card, options = technique.card, ", ".join(f"`{name}`" for name in technique.options) or "none"
+    what = "Settings" if technique.kind == "settings" else "Options"
+    lines = [f"# {technique.name}", "", card.does, "", f"**Published effect.** {card.effect}", ""]
+    lines += [f"**{what}.** {options}", "", f"**Source.** {card.source}", ""]
+    if steps := list(users_of(technique)):
         lines += ["## Rungs that bring it in", ""]
         lines += ["| rung | change | why | measured | the rung it changes |", "|---|---|---|---|---|"]
         for ladder, step in steps:
@@ -99,10 +85,10 @@ def part_page(kind: str, entry: Entry, records: dict[str, list[str]]) -> None:
             cells = [measured_of(name, records.get(ladder.name, [])) for name in (step.rung.name, before)]
             lines.append(f"| {link} | {step.rung.title} | {step.rung.why} | {' | '.join(cells)} |")
         lines += ["", "Accuracy: mean and 95 % interval; certified time: median. ‡ Times that do not count."]
-    if names := own_records_with(entry):
+    if names := own_records_with(technique):
         lines += ["", "Used by " + ", ".join(f"[{name}](../../ladders/own-records.md)" for name in names) + "."]
-    lines += ["", f"::: {entry.build.__module__}.{entry.build.__name__}", ""]
-    write(f"parts/{kind}/{entry.name}.md", lines)
+    lines += ["", f"::: {technique.where}", ""]
+    write(f"parts/{technique.kind}/{technique.name}.md", lines)
 
 
 def ladder_page(ladder: AnyLadder, records: list[str]) -> None:
@@ -169,12 +155,13 @@ def main() -> None:
         index.append(f"- [{folder.name}]({folder.name}.md)")
         menu.append(f"    * [{folder.name}](records/{folder.name}.md)")
     write("records/index.md", index)
-    menu.append("* Parts of a recipe")
-    for kind, (title, registry) in KINDS.items():
+    menu.append("* Techniques")
+    for kind, (title, _) in KINDS.items():
         menu.append(f"    * {title}")
-        for entry in registry:
-            part_page(kind, entry, records)
-            menu.append(f"        * [{entry.name}](parts/{kind}/{entry.name}.md)")
+        for technique in techniques().values():
+            if technique.kind == kind:
+                part_page(technique, records)
+                menu.append(f"        * [{technique.name}](parts/{kind}/{technique.name}.md)")
     menu += [
         "* [Python interface](reference.md)", "* [Compiled backend](native.md)", "* [Where the time goes](roofline.md)",
         "* [Questions](faq.md)",

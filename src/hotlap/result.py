@@ -76,7 +76,7 @@ class Run:
         status: ``done``; ``failed`` when the loss stopped being a number.
         accuracy: share of test images classified correctly at the end (0–1); None when the run failed.
         accuracy_by_epoch: (epochs passed, accuracy) wherever it was measured.
-        loss_by_epoch: mean training loss of each epoch begun.
+        loss_by_epoch: mean training loss of each epoch begun; images that a recipe's selection leaves out count as 0.
         phases: seconds by phase, every phase of ``PHASES``.
         timing_valid: False when the run shared the machine; then it carries accuracy claims only.
         precision: what it was computed in; a recipe may leave that to the device.

@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 import hotlap
-from hotlap.cli import certify, compare, data, doctor, export, ladder, listing, predict, report, runs, show, train, tune
+from hotlap.cli import (
+    certify,
+    compare,
+    data,
+    doctor,
+    explain,
+    export,
+    ladder,
+    listing,
+    predict,
+    report,
+    runs,
+    show,
+    train,
+    tune,
+)
 
 app = typer.Typer(
     name="hotlap",
@@ -49,5 +64,6 @@ app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 app.command("show")(show.show)
 app.command("list")(listing.list_)
+app.command("explain")(explain.explain)
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")

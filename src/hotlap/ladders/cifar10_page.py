@@ -180,7 +180,9 @@ _LONG_SOURCE = f"{_SOURCE}: baseline and final network at five lengths of traini
 _UNPUBLISHED = Published(time_s=None, time="–", accuracy=None, accuracy_text="–")
 
 
-def _long(name: str, title: str, base: Recipe, *, floored: bool, published: dict[int, float]) -> Ladder:
+def _long(
+    name: str, title: str, base: Recipe, *, floored: bool, published: dict[int, float], deviation: str = ""
+) -> Ladder:
     lengths = (24, 40, 60, 80, 100)
 
     def of(epochs: int) -> Published:
@@ -203,6 +205,7 @@ def _long(name: str, title: str, base: Recipe, *, floored: bool, published: dict
                 why="more training for higher accuracy",
                 source=_LONG_SOURCE,
                 published=of(epochs),
+                deviation=deviation,
             )
             for epochs in lengths
         ),
@@ -235,6 +238,8 @@ LADDERS = (
         BASE.with_changes({"augment": (*RUNGS[1].change["augment"][:2], _CUTOUT_12)}),
         floored=False,
         published={},
+        deviation="cutout of 12×12 pixels as for the final network, and five epochs of warm-up at every length: the "
+        "source says neither of the baseline",
     ),
     _long(
         "cifar10-page-final",
