@@ -37,8 +37,7 @@ class Residual(nn.Module):
 class Block(nn.Sequential):
     """A convolution, and norm, activation and perhaps pooling in any order; kernels may do what is next to each other.
 
-    Args:
-        layers: by name: ``conv`` first, then ``norm``, ``act`` and perhaps ``pool``.
+    It is built of its layers by name: ``conv`` first, then ``norm``, ``act`` and perhaps ``pool``.
     """
 
     def forward(self, images: Tensor) -> Tensor:
