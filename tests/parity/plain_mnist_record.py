@@ -69,8 +69,10 @@ def batches(
 class _Muon:
     """Nesterov momentum over an average of gradients, made orthogonal; one matrix."""
 
-    def __init__(self, weight: nn.Parameter, peak: float, momentum: float) -> None:
+    def __init__(self, weight: nn.Parameter, peak: float, momentum: float, batch: int) -> None:
         self.weight, self.peak, self.average, self.kept = weight, peak, torch.zeros_like(weight), momentum
+        # A gradient of zeros stays one: 1e-7 beside sums over the batch and over steps, not beside their averages.
+        self.least = 1e-7 / batch * (1 - momentum)
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
@@ -79,7 +81,7 @@ class _Muon:
         new = 1 - self.kept
         self.average = self.kept * self.average + new * gradient
         x = (new * gradient + self.kept * self.average).reshape(len(gradient), -1).double()
-        x = x / x.norm()
+        x = x / (x.norm() + self.least)
         for a, b, c in POLYNOMIALS:
             if len(x) > x.shape[1]:
                 gram = x.T @ x
@@ -105,17 +107,17 @@ def train(
     kind: Kind,
     batch: int,
     total: int,
-    gain: float,
     init: int,
     order: int,
     shifts: int,
     count: int,
 ) -> tuple[nn.Sequential, list[float]]:
-    """The network and its losses after the first ``count`` of ``total`` steps, all learning rates times ``gain``."""
+    """The network and its losses after the first ``count`` of ``total`` steps."""
     torch.manual_seed(init)
     model = network(kind)
     conv1, conv2, hidden, head = (model[i] for i in (0, 3, 7, 9))
-    muons = [_Muon(of.weight, lr, kind.momentum) for of, lr in zip((conv1, conv2, hidden), kind.muon, strict=True)]
+    steered = zip((conv1, conv2, hidden), kind.muon, strict=True)
+    muons = [_Muon(of.weight, lr, kind.momentum, batch) for of, lr in steered]
     adam = torch.optim.Adam([*(layer.bias for layer in (conv1, conv2, hidden)), *head.parameters()], betas=(0.7, 0.9))
     losses: list[float] = []
     for x, y in batches(images, labels, batch, order, shifts):
@@ -124,7 +126,7 @@ def train(
         model.zero_grad()
         loss = functional.cross_entropy(model(x), y, label_smoothing=0.05)
         loss.backward()
-        now = gain * factor(len(losses), total, kind.lowest)
+        now = factor(len(losses), total, kind.lowest)
         adam.param_groups[0]["lr"] = kind.adam * now
         adam.step()
         for muon in muons:
