@@ -2,192 +2,89 @@
 
     python benchmarks/gpu.py --out results [--parts correctness,mnist,…] [--minutes 9] [--peer FILE[=RECIPE]]
 
-Parts, in this order: ``correctness`` (every recipe's first 20 losses on the GPU against the CPU's, in float32 and in
-the recipe's own precision), ``records`` (the fastest recipes, many seeds), ``peers`` (scripts handed in, interleaved
+Parts, in this order: ``correctness`` (every recipe's first losses on the GPU against the CPU's, in float32 and in
+the recipe's own precision), ``records`` (the fastest recipes, many seeds), ``peers`` (scripts handed in, in turns
 with our recipe), ``mnist`` (every rung), ``short`` (two epochs of every CIFAR-10 rung) and ``cifar`` (every rung),
-``profile`` (kernels, share of the measured peak, launch gaps), ``memory``.
-Everything is appended to the folder as it comes: runs to ``runs.sqlite``, the rest to ``PART.jsonl``. A later call does
-what is still missing. ``--tiny`` rehearses all of it in a minute on synthetic images, also on a CPU.
+``profile`` (kernels, share of the measured peak, launch gaps), ``memory``. ``references``, on a CPU beforehand, writes
+down what ``correctness`` compares with, so that no GPU waits for it.
+Everything is appended to the folder as it comes: runs to ``runs.sqlite``, the rest to ``PART.jsonl``, and all of it to
+one file where few are given back (``--bundle``). A later call does what is still missing on this GPU. A recipe that
+fails has its error for a line and is left out from then on, unless ``--again``; one whose images are not in the cache
+is left out. Exit status 3: CUDA refuses everything after an error, and the same call goes on behind it.
+``--tiny`` rehearses all of it in a minute on synthetic images, also on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import gc
+import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch.autograd import DeviceType
 
 import peers
-from hotlap import datasets
+from gpu_correctness import References, correctness, references
+from gpu_results import LostDeviceError, Programme
 from hotlap.bench.session import Session, resolve_recipe
-from hotlap.datasets import ImageData
-from hotlap.engine.devices import choose_device, synchroniser
+from hotlap.engine.backends import forget_trainers
+from hotlap.engine.devices import choose_device, choosing_kernels, synchroniser
 from hotlap.engine.environment import capture
-from hotlap.engine.loop import Silent, train_seeds
 from hotlap.engine.program import Program
 from hotlap.engine.steps import EagerSteps, Steps, dummy_batch, make_steps, planned_steps
 from hotlap.errors import HotlapError
 from hotlap.ladder import Ladder, get_recipe, ladders, recipes, resolve
-from hotlap.ladders import DEFAULTS
-from hotlap.recipe import Recipe, part, paths
+from hotlap.ladders import ON_GPU
+from hotlap.recipe import Recipe
 from hotlap.store import Store
 
-FASTEST = ["mnist/record-gpu", "cifar10/record", *DEFAULTS.values(), "cifar10-airbench/94-muon"]
-"""Own recipes, those for GPUs first, and the published one that they are measured against."""
-STEPS = 20
-TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.1}
-"""Largest relative difference of any of the first 20 losses: rounding grows from step to step."""
+FASTEST = [*ON_GPU.values(), "cifar10-airbench/94-muon"]
+"""What a data set's name stands for on a GPU, and the published recipe that it is measured against."""
 
 SEEDS_OF_RUNG, SEEDS_OF_RECORD, SEEDS_OF_FINAL, SEEDS_OF_SHORT = {"mnist": 10, "cifar": 5}, 50, 100, 3
-TINY_WIDTH = 8
-
-
-class Programme:
-    """What all parts share: where results go, how long there is, and how recipes are made smaller for a rehearsal."""
-
-    def __init__(self, out: Path, device: torch.device, minutes: float, *, tiny: bool, only: str) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        self.out, self.device, self.tiny, self._only = out, device, tiny, only
-        self._end = time.monotonic() + 60 * minutes
-
-    @property
-    def left_s(self) -> float:
-        return self._end - time.monotonic()
-
-    def lines(self, part_: str) -> list[dict[str, Any]]:
-        """Return what a part has written so far; a line that an interruption cut off does not count."""
-        path = self.out / f"{part_}.jsonl"
-        found = []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
-
-    def write(self, part_: str, **fields: Any) -> None:
-        path = self.out / f"{part_}.jsonl"
-        cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
-        with path.open("a") as file:
-            file.write("\n" * cut_off + json.dumps(fields) + "\n")
-        shown = {k: v for k, v in fields.items() if isinstance(v, str | int | float | bool)}
-        print(f"{part_}: " + ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()
-                                        if k != "output"), flush=True)  # fmt: skip
-
-    def chosen(self, names: Sequence[str]) -> list[str]:
-        """Leave out the recipes that were not asked for."""
-        return [name for name in names if fnmatch(name, self._only)]
-
-    def todo(self, part_: str, names: Sequence[str]) -> Iterator[str]:
-        """Yield the names without a line yet, as long as there is time."""
-        done = {line["recipe"] for line in self.lines(part_)}
-        for name in self.chosen(names):
-            if name not in done and self.left_s > 0:
-                yield name
-
-    def recipe(self, name: str) -> Recipe:
-        """Return a recipe, for a rehearsal much smaller and on synthetic images."""
-        recipe = get_recipe(name)
-        if not self.tiny:
-            return recipe
-        channels, size = (1, 28) if recipe.data.name == "mnist" else (3, 32)
-        small = part(
-            "synthetic", train=64, test=32, size=size, channels=channels, classes=10, seed=0, noise=0.2
-        )  # fmt: skip
-        changes: dict[str, Any] = {"data": small, "batch_size": 16, "epochs": 1.0}
-        for path in paths(recipe):
-            if path.endswith("widths") or path.endswith("hidden"):
-                value = paths(recipe)[path]
-                assert isinstance(value, tuple)
-                changes[path] = (TINY_WIDTH,) * len(value)
-        return recipe.with_changes(changes)
-
-
-@dataclass(frozen=True)
-class _Losses(Silent):
-    """An observer that keeps every loss on the device."""
-
-    seen: list[Tensor] = field(default_factory=list)
-
-    def step(self, done: int, loss: Tensor) -> None:
-        self.seen.append(loss.detach().clone())
-
-
-def comparable(recipe: Recipe, precision: str) -> Recipe:
-    """Return the recipe's first 20 steps without what draws on the device: augmentation and dropout."""
-    changes: dict[str, Any] = {"augment": (), "mixing": None, "stop_at": None, "engine.precision": precision}
-    changes |= {path: 0.0 for path in paths(recipe) if path.endswith("dropout")}
-    changes["batch_size"] = min(recipe.batch_size, 256)
-    return recipe.with_changes(changes)
-
-
-def losses_of(recipe: Recipe, data: ImageData, device: torch.device) -> list[float]:
-    """Train the first steps of a recipe on a device and return their losses."""
-    per_epoch = len(data.x_train) // recipe.batch_size
-    short = recipe.with_changes({"epochs": min(STEPS, 4 * per_epoch) / per_epoch})
-    watch = _Losses()
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = recipe.engine.precision != "fp32"
-    try:
-        train_seeds(short, lambda: data, (0,), device=device, observer=watch, timing_valid=False)
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-    return [float(loss) for loss in watch.seen]
-
-
-def correctness(to: Programme) -> None:
-    """(a) Losses on the device against losses on the CPU, for every recipe."""
-    for name in to.todo("correctness", sorted(recipes())):
-        recipe = to.recipe(name)
-        data = datasets.load(recipe.data.name, **recipe.data.options)
-        own = recipe.engine.precision if recipe.engine.precision in ("fp16", "bf16") else None
-        try:
-            expected = losses_of(comparable(recipe, "fp32"), data, torch.device("cpu"))
-            result: dict[str, Any] = {}
-            for precision in ("fp32", *([own] if own else [])):
-                found = losses_of(comparable(recipe, precision), data, to.device)
-                worst = max(abs(f - e) / abs(e) for f, e in zip(found, expected, strict=True))
-                result |= {precision: worst, f"{precision}_agrees": worst < TOLERANCE[precision]}
-            to.write("correctness", recipe=name, steps=len(expected), **result, cpu=expected)
-        except HotlapError as error:
-            to.write("correctness", recipe=name, error=str(error))
+ROUNDS, RUNS_OF_ROUND = 3, 5
+"""Rounds beside a peer, and runs of each side in one: a peer's own warm-up may take minutes in each."""
+FIRST_SEED = 10_000
+"""Of the run of ours that comes before the rounds, and does not count."""
 
 
 def _measure(
-    to: Programme, names: Sequence[str], seeds_of: Callable[[str], int], changes: Mapping[str, Any] | None = None
+    to: Programme,
+    part_: str,
+    names: Sequence[str],
+    seeds_of: Callable[[str], int],
+    changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Train the runs of recipes that the store lacks, one recipe after another: what was recorded is used again."""
     with Store(to.out / "runs.sqlite") as store:
         session = Session(device=str(to.device), store=store)
-        for name in to.chosen(names):
-            recipe = resolve_recipe(to.recipe(name), changes=changes)
-            done = session.finished(recipe)
-            for seed in range(2 if to.tiny else seeds_of(name)):
-                if seed in done:
-                    continue
-                if to.left_s <= 0:
-                    return
-                try:
+        for name in to.todo(part_, names):
+            with to.trying(part_, name):
+                recipe = resolve_recipe(to.recipe(name), changes=changes)
+                done = session.finished(recipe)
+                for seed in range(to.seeds_at_most(seeds_of(name))):
+                    if seed in done:
+                        continue
+                    if to.left_s <= 0:
+                        return
                     run = session.run(recipe, seed)
-                except HotlapError as error:
-                    to.write("refused", recipe=recipe.name, error=str(error))
-                    break
-                print(f"{recipe.name} seed {seed}: {run.accuracy} in {run.certified_s:.3f} s", flush=True)
+                    print(f"{recipe.name} seed {seed}: {run.accuracy} in {run.certified_s:.3f} s", flush=True)
+                    to.keep(at_once=False)
 
 
 def records(to: Programme) -> None:
     """(b, c) The recipes that carry claims, over many seeds."""
-    _measure(to, FASTEST, lambda name: SEEDS_OF_FINAL if name.startswith("mnist") else SEEDS_OF_RECORD)
+    seeds_of = lambda name: SEEDS_OF_FINAL if name.startswith("mnist") else SEEDS_OF_RECORD  # noqa: E731
+    _measure(to, "records", FASTEST, seeds_of)
 
 
 def _rungs(of: str, first: int = 0) -> list[str]:
@@ -197,50 +94,79 @@ def _rungs(of: str, first: int = 0) -> list[str]:
 
 def mnist(to: Programme) -> None:
     """(b) The MNIST ladder from rung 2 up."""
-    _measure(to, _rungs("mnist", 2)[::-1], lambda _: SEEDS_OF_RUNG["mnist"])
+    _measure(to, "mnist", _rungs("mnist", 2)[::-1], lambda _: SEEDS_OF_RUNG["mnist"])
 
 
 def cifar(to: Programme) -> None:
     """(c) Every rung of the CIFAR-10 ladders, the shortest first."""
     names = sorted(_rungs("cifar10"), key=lambda name: get_recipe(name).epochs)
-    _measure(to, names, lambda _: SEEDS_OF_RUNG["cifar"])
+    _measure(to, "cifar", names, lambda _: SEEDS_OF_RUNG["cifar"])
 
 
 def short(to: Programme) -> None:
     """(c) Two epochs of every rung of the CIFAR-10 ladders, over three seeds: that each runs and learns."""
     names = sorted(_rungs("cifar10"), key=lambda name: get_recipe(name).epochs)
-    _measure(to, names, lambda _: SEEDS_OF_SHORT, {"epochs": 2.0})
+    _measure(to, "short", names, lambda _: SEEDS_OF_SHORT, {"epochs": 2.0})
 
 
-def side_by_side(to: Programme, handed_in: Sequence[str], rounds: int = 5) -> None:
-    """(d) Peers' scripts and our recipe in turns, A B B A."""
+def side_by_side(to: Programme, handed_in: Sequence[str]) -> None:
+    """(d) Peers' scripts and our recipe in turns: ours, the peer, the peer, ours …
+
+    Each side writes its line at once. A round is done when both sides of one call have times; the first run of a
+    peer's process and of ours are left out.
+    """
+    call = time.time()
     for text in handed_in:
         file, _, ours = text.partition("=")
-        name = ours or "cifar10/record"
-        done = sum(1 for line in to.lines("peers") if line["peer"] == Path(file).name)
-        with Store(to.out / "peers.sqlite") as store:
+        peer, name = Path(file).name, ours or ON_GPU["cifar10"]
+        if not to.at_hand(name):
+            print(f"peers: {name} is left out: its images are not in the cache", flush=True)
+            continue
+        with to.trying("peers", name), Store(to.out / "peers.sqlite") as store:
             session = Session(device=str(to.device), store=store)
-            for turn in range(done, 1 if to.tiny else rounds):
-                if to.left_s <= 0:
-                    return
-                result: dict[str, Any] = {}
-                for side in ("peer", "ours") if turn % 2 == 0 else ("ours", "peer"):
-                    if side == "peer":
-                        result["of_peer"] = peers.run_peer(Path(file), max(60.0, to.left_s))
-                    else:
-                        run = session.run(to.recipe(name), turn)
-                        result["of_ours"] = {"accuracy": run.accuracy, "seconds": run.certified_s, "phases": run.phases}
-                last = result["of_peer"]["runs"][-1:] or [{}]
-                to.write(
-                    "peers", peer=Path(file).name, recipe=name, round=turn, **result,
-                    peer_s=last[0].get("seconds"), our_s=result["of_ours"]["seconds"],
-                )  # fmt: skip
+            first_is_over = False
+            for turn in range(rounds_done(to.lines("peers"), peer), 1 if to.tiny else ROUNDS):
+                for side in ("ours", "peer") if turn % 2 == 0 else ("peer", "ours"):
+                    if to.left_s <= 0:
+                        return
+                    if side == "ours" and not first_is_over:
+                        session.train(to.recipe(name), FIRST_SEED)
+                        first_is_over = True
+                    result = _ours(to, session, name, turn) if side == "ours" else _of_peer(to, Path(file))
+                    to.write("peers", peer=peer, recipe=name, round=turn, call=call, side=side, **result)
+                    if "error" in result:
+                        break
+                else:
+                    continue
+                break
 
 
-def stepper(recipe: Recipe, device: torch.device, kind: Callable[..., Steps] = make_steps) -> Callable[[], None]:
+def _ours(to: Programme, session: Session, name: str, turn: int) -> dict[str, Any]:
+    runs = []
+    for seed in range(turn * RUNS_OF_ROUND, (turn + 1) * RUNS_OF_ROUND):
+        run = session.run(to.recipe(name), seed)
+        runs.append({"accuracy": run.accuracy, "seconds": run.certified_s, "phases": run.phases})
+    return {"median_s": statistics.median(run["seconds"] for run in runs), "runs": runs}
+
+
+def _of_peer(to: Programme, script: Path) -> dict[str, Any]:
+    found = peers.run_peer(script, to.left_s, RUNS_OF_ROUND + 1)
+    later = found["runs"][1:]
+    if found["status"] in ("failed", "late") or not later:
+        return found | {"error": f"{found['status']} after {len(found['runs'])} runs"}
+    return found | {"median_s": statistics.median(run["seconds"] for run in later)}
+
+
+def rounds_done(lines: Iterable[Mapping[str, Any]], peer: str) -> int:
+    """Count the rounds beside a peer in which both sides of one call have times."""
+    sides = Counter((line["call"], line["round"]) for line in lines if line.get("peer") == peer and "median_s" in line)
+    return sum(count == 2 for count in sides.values())
+
+
+def stepper(to: Programme, recipe: Recipe, kind: Callable[..., Steps] = make_steps) -> Callable[[], None]:
     """Return a function that trains a recipe's network for one step on random images, after two epochs' warm-up."""
-    channels, size = (1, 28) if recipe.feed.mean is not None and len(recipe.feed.mean) == 1 else (3, 32)
-    program = Program(recipe, (channels, size, size), 10, device, 1)
+    device = to.device
+    program = Program(recipe, *to.shape_of(recipe), device, 1)
     steps = kind(recipe, program, device)
     steps.warm_up(2 * recipe.batch_size)
     steps.begin()
@@ -269,66 +195,100 @@ def _median_s(work: Callable[[], Any], device: torch.device, times: int) -> floa
     return statistics.median(taken)
 
 
+def spent_s(events: Iterable[Any], steps: int, *, gpu: bool) -> dict[str, float]:
+    """Return seconds of a step by kernel, or by operation on a CPU.
+
+    A profile of a GPU holds each kernel's time twice: as the kernel's, and as that of the operation that started it.
+    """
+    spent: Counter[str] = Counter()
+    for event in events:
+        if not gpu:
+            spent[event.key] += event.self_cpu_time_total / 1e6 / steps
+        elif event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False):
+            spent[event.key] += event.self_device_time_total / 1e6 / steps
+    return dict(spent)
+
+
 def profile(to: Programme) -> None:
     """(e) Where a training step's time goes, and what share of the measured peak it reaches."""
+    peak = peak_flops(to)
+    for name in to.todo("profile", FASTEST):
+        with to.trying("profile", name), choosing_kernels(to.device):
+            to.write("profile", recipe=name, peak_flop_per_s=peak, **_profiled(to, to.recipe(name), peak))
+
+
+def _profiled(to: Programme, recipe: Recipe, peak: float) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity
     from torch.utils.flop_counter import FlopCounterMode
 
-    peak = peak_flops(to)
-    for name in to.todo("profile", FASTEST):
-        recipe = to.recipe(name)
-        step = stepper(recipe, to.device)
-        alone = _median_s(step, to.device, 20)
-        by_operation = stepper(recipe.with_changes({"engine.compile": False}), to.device, EagerSteps)
-        eager = _median_s(by_operation, to.device, 5)
-        with FlopCounterMode(display=False) as counted:
-            by_operation()
-        gpu = to.device.type == "cuda"
-        with torch.profiler.profile(
-            activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
-        ) as seen:
-            for _ in range(3):
-                step()
-            synchroniser(to.device)()
-        table = seen.key_averages()
-        spent = {e.key: (e.self_device_time_total if gpu else e.self_cpu_time_total) / 3e6 for e in table}
-        top = dict(sorted(spent.items(), key=lambda pair: -pair[1])[:25])
-        flop = counted.get_total_flops()
-        to.write(
-            "profile", recipe=name, step_s=alone, step_by_operation_s=eager, flop=flop, flop_per_s=flop / alone,
-            peak_flop_per_s=peak, share_of_peak=flop / alone / peak, busy_share=sum(spent.values()) / alone,
-            kernels_s=top,
-        )  # fmt: skip
+    device = to.device
+    step = stepper(to, recipe)
+    alone = _median_s(step, device, 20)
+    by_operation = stepper(to, recipe.with_changes({"engine.compile": False}), EagerSteps)
+    eager = _median_s(by_operation, device, 5)
+    with FlopCounterMode(display=False) as counted:
+        by_operation()
+    gpu = device.type == "cuda"
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]) as seen:
+        for _ in range(3):
+            step()
+        synchroniser(device)()
+    spent = spent_s(seen.key_averages(), 3, gpu=gpu)
+    flop = counted.get_total_flops()
+    return {
+        "step_s": alone,
+        "step_by_operation_s": eager,
+        "flop": flop,
+        "flop_per_s": flop / alone,
+        "share_of_peak": flop / alone / peak,
+        "busy_share": sum(spent.values()) / alone,
+        "kernels_s": dict(sorted(spent.items(), key=lambda pair: -pair[1])[:25]),
+    }
 
 
 def memory(to: Programme) -> None:
     """(f) Device memory at the peak of a training step."""
+    gpu = to.device.type == "cuda"
     for name in to.todo("memory", sorted(recipes())):
-        if to.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        stepper(to.recipe(name), to.device)()
-        held = torch.cuda.max_memory_allocated() if to.device.type == "cuda" else None
-        to.write("memory", recipe=name, peak_bytes=held)
+        with to.trying("memory", name), choosing_kernels(to.device):
+            # What earlier parts keep for later runs is not this recipe's.
+            forget_trainers()
+            gc.collect()
+            if gpu:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats(to.device)
+            before = torch.cuda.memory_allocated(to.device) if gpu else 0
+            stepper(to, to.recipe(name))()
+            held = torch.cuda.max_memory_allocated(to.device) - before if gpu else None
+            to.write("memory", recipe=name, peak_bytes=held)
+
+
+def _budget(text: str) -> tuple[str, float]:
+    name, _, minutes = text.partition("=")
+    return name, float(minutes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; grows from call to call")
-    parser.add_argument("--parts", default="", help="which parts, divided by commas; all when left out")
+    parser.add_argument("--parts", default="", help="which parts, divided by commas; all but references when left out")
     parser.add_argument("--minutes", type=float, default=9.0, help="start nothing new after this")
+    parser.add_argument(
+        "--budget", type=_budget, action="append", default=[], metavar="PART=MINUTES", help="nor in a part after this"
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--peer", action="append", default=[], metavar="FILE[=RECIPE]", help="a peer's training script")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="recipes of all parts but peers")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train no more than so many seeds of a recipe")
+    parser.add_argument("--references", type=Path, metavar="FILE", help="losses on a CPU; what it lacks is added")
+    parser.add_argument("--bundle", type=Path, metavar="FILE", help="keep the whole folder in this .tar.gz too")
+    parser.add_argument("--again", action="store_true", help="try what ended in an error again")
     parser.add_argument("--tiny", action="store_true", help="rehearse: synthetic images, narrow networks, two seeds")
     asked = parser.parse_args(arguments)
-    try:
-        to = Programme(asked.out, choose_device(asked.device), asked.minutes, tiny=asked.tiny, only=asked.only)
-    except HotlapError as error:
-        print(error, file=sys.stderr)
-        return 2
+    known = References(asked.references)
     parts: Mapping[str, Callable[[Programme], None]] = {
-        "correctness": correctness,
+        "references": partial(references, known=known),
+        "correctness": partial(correctness, known=known),
         "records": records,
         "peers": partial(side_by_side, handed_in=asked.peer),
         "mnist": mnist,
@@ -337,19 +297,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "profile": profile,
         "memory": memory,
     }
-    chosen = asked.parts.split(",") if asked.parts else list(parts)
-    if unknown := [name for name in chosen if name not in parts]:
+    budgets = dict(asked.budget)
+    chosen = asked.parts.split(",") if asked.parts else list(parts)[1:]
+    if unknown := [name for name in (*chosen, *budgets) if name not in parts]:
         print(f"no such part: {', '.join(unknown)}; there are {', '.join(parts)}", file=sys.stderr)
+        return 2
+    try:
+        to = Programme(
+            out=asked.out, device=choose_device(asked.device), minutes=asked.minutes, tiny=asked.tiny, only=asked.only,
+            again=asked.again, budgets=budgets, bundle=asked.bundle, seeds=asked.seeds,
+        )  # fmt: skip
+    except HotlapError as error:
+        print(error, file=sys.stderr)
         return 2
     if not to.lines("environment"):
         to.write("environment", **asdict(capture(to.device)))
-    for name in chosen:
-        if to.left_s <= 0:
-            print(f"the time is up before {name}: the same call goes on from here", flush=True)
-            break
-        parts[name](to)
+    try:
+        for name in chosen:
+            to.begin(name)
+            if to.left_s <= 0:
+                print(f"the time is up before {name}: the same call goes on from here", flush=True)
+                break
+            if to.given_up(name):
+                print(f"{name} is left out: it ended in an error; --again tries it", flush=True)
+                continue
+            with to.trying(name, ""):
+                parts[name](to)
+            to.keep()
+    except LostDeviceError as lost:
+        print(f"the GPU answers no more after {lost}: the same call goes on behind it", file=sys.stderr)
+        return 3
+    finally:
+        to.keep()
     return 0
 
 
+def _stop(signal_: int, frame: object) -> None:
+    """End as on Ctrl-C, so that the bundle is written, when a time limit says so."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

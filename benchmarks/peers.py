@@ -2,39 +2,87 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import queue
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 _LABELLED = re.compile(r"(?P<label>[a-z_ ]*(?:acc|accuracy|time|seconds)[a-z_ ]*)\W{1,4}(?P<value>\d+(?:\.\d+)?)", re.I)
 
 
-def run_peer(script: Path, timeout_s: float) -> dict[str, Any]:
-    """Run a script in a process of its own, in its own folder.
+def run_peer(script: Path, timeout_s: float, runs: int | None = None) -> dict[str, Any]:
+    """Run a script in a process of its own, in its own folder, until it ends, has done enough, or the time is up.
+
+    Its output is read as it comes; the script and the processes that it started are ended together.
+
+    Args:
+        script: Python.
+        timeout_s: ends it after this.
+        runs: ends it after so many runs; None lets it end by itself.
 
     Returns:
-        Wall seconds, exit status, the runs read from its output, and the end of the output itself.
+        Wall seconds, status (``ended``, ``enough``, ``failed``, ``late``), the runs read from its output, and the end
+        of the output itself.
     """
     start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, script.resolve()], cwd=script.resolve().parent, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    reader = threading.Thread(target=_read, args=(process.stdout, said), daemon=True)
+    reader.start()
+    output, status, found = "", "", []
     try:
-        done = subprocess.run(
-            [sys.executable, script.resolve()], cwd=script.resolve().parent, capture_output=True, text=True,
-            timeout=timeout_s, check=False,
-        )  # fmt: skip
-        output, status = done.stdout + done.stderr, done.returncode
-    except subprocess.TimeoutExpired as late:
-        held = late.stdout or b""
-        output, status = held.decode(errors="replace") if isinstance(held, bytes) else held, -1
-    return {
-        "wall_s": time.perf_counter() - start,
-        "status": status,
-        "runs": parse_runs(output),
-        "output": output[-4000:],
-    }
+        while not status:
+            try:
+                line = said.get(timeout=max(0.0, start + timeout_s - time.perf_counter()))
+            except queue.Empty:
+                status = "late"
+                break
+            if line is None:
+                status = _ended(process, start + timeout_s - time.perf_counter())
+                break
+            output += line
+            found = parse_runs(output)
+            if runs is not None and len(found) >= runs:
+                status = "enough"
+    finally:
+        _end(process)
+        reader.join(5.0)
+    return {"wall_s": time.perf_counter() - start, "status": status, "runs": found, "output": output[-4000:]}
+
+
+def _read(stream: TextIO, said: queue.SimpleQueue[str | None]) -> None:
+    with stream:
+        for line in stream:
+            said.put(line)
+    said.put(None)
+
+
+def _ended(process: subprocess.Popen[str], timeout_s: float) -> str:
+    """Tell how a process ended that says nothing more."""
+    try:
+        return "ended" if process.wait(max(0.0, timeout_s)) == 0 else "failed"
+    except subprocess.TimeoutExpired:
+        return "late"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and everything in its group, whether or not it has ended itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def parse_runs(output: str) -> list[dict[str, float]]:

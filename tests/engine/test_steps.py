@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,14 +13,17 @@ from torch import Tensor
 from torch._dynamo.utils import counters as dynamo_counters
 
 from hotlap import datasets
+from hotlap.engine import network as network_module
+from hotlap.engine import steps as steps_module
 from hotlap.engine import torch_trainer
 from hotlap.engine.backends import make_trainer
 from hotlap.engine.loop import train_once
 from hotlap.engine.program import Program
-from hotlap.engine.steps import EagerSteps, RecordedSteps, make_steps, planned_steps
+from hotlap.engine.steps import EagerSteps, RecordedSteps, cuda_recorder, dummy_batch, make_steps, planned_steps
 from hotlap.engine.updates import Updates
+from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
-from hotlap.recipe import Recipe, part
+from hotlap.recipe import Recipe, part, paths
 from hotlap.result import Run
 from tiny import tiny
 
@@ -175,6 +180,143 @@ def test_all_code_is_compiled_during_warm_up(recipe: Recipe, monkeypatch: pytest
             pass
     trainer.measure()
     assert dynamo_counters["stats"]["unique_graphs"] == compiled > 0
+
+
+def selecting() -> Recipe:
+    """Each batch of 40 images is cut down to the 16 that a small network finds hardest."""
+    recipe = get_recipe("cifar10-airbench/96-faster")
+    small = part("synthetic", train=100, test=40, size=32, channels=3, classes=4, seed=0, noise=0.2)
+    changes = {"data": small, "batch_size": 40, "feed.drop_last": False, "selection.keep": 16}
+    narrow = {path: (8,) * len(value) for path, value in paths(recipe).items() if path.endswith("widths")}  # type: ignore[arg-type]
+    return recipe.with_changes({**changes, **narrow, "engine.precision": "fp32"})
+
+
+@pytest.mark.parametrize("recipe", [grey(), smaller_first(), selecting()], ids=["grey", "smaller first", "selection"])
+def test_every_shape_that_a_network_meets_is_warmed_up(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the main network and of a selection's own, training and evaluating."""
+    seen: set[tuple[str, bool, torch.Size]] = set()
+
+    def watching(network: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+        def watched(images: Tensor) -> Tensor:
+            parameters = sum(weight.numel() for weight in network.parameters())
+            seen.add((f"network of {parameters}", network.training, images.shape))
+            return network(images)  # type: ignore[no-any-return]
+
+        return watched
+
+    monkeypatch.setattr(network_module, "_compiled", watching)
+    recipe = recipe.with_changes({"epochs": 3.0, "engine.compile": True})
+    data = datasets.load("synthetic", **recipe.data.options)
+    trainer = make_trainer(recipe, data, [0], CPU, "torch")
+    trainer.warm_up(len(data.x_train), len(data.x_test))
+    warmed = set(seen)
+    seen.clear()
+    trainer.prepare(data)
+    total = 3 * trainer.steps_per_epoch
+    for start in range(0, total, trainer.steps_per_epoch):
+        for _ in trainer.epoch(start, total):
+            pass
+    trainer.measure()
+    assert len(seen) > 2
+    assert seen <= warmed
+
+
+def test_steps_that_are_not_recorded_are_warmed_up_at_every_shape_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps_module, "dummy_batch", lambda *args, **options: dummy_batch(*args[:-1], CPU, **options))
+    recipe = smaller_first().with_changes({"engine.cuda_graphs": False, "engine.compile": False})
+    program = Program(recipe, (3, 32, 32), 4, CPU, 1)
+    met: list[torch.Size] = []
+    losses = program.losses
+    monkeypatch.setattr(program, "losses", lambda images, labels: (met.append(images.shape), losses(images, labels))[1])
+    EagerSteps(recipe, program, CPU).warm_up(130)
+    assert [shape[2] for shape in met] == [32, 32], "a CPU has nothing to choose"
+    met.clear()
+    EagerSteps(recipe, program, torch.device("cuda")).warm_up(130)
+    assert {tuple(shape) for shape in met} == {(n, 3, side, side) for n in (50, 30) for side in (24, 32)}
+
+
+class Cuda:
+    """What a recording asks of CUDA, and PyTorch's way to leave a recording that cannot be ended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.streams: list[object] = []
+        self.current: object = self.stream_of()
+        self.started = self.current
+        self.streams.clear()
+        self.graph: object = None
+        for name, value in {
+            "Stream": self.stream_of, "stream": self.on, "current_stream": lambda _: self.current,
+            "set_stream": lambda stream: setattr(self, "current", stream), "graph_pool_handle": lambda: (0, 1),
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None), "graph": self.recording,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    def stream_of(self, device: object = None) -> object:
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        self.streams.append(stream)
+        return stream
+
+    @contextmanager
+    def on(self, stream: object) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    @contextmanager
+    def recording(self, graph: object, pool: object, stream: object) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        except BaseException:
+            raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904
+        self.current = before
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
+    steps_module._streams.cache_clear()
+    yield Cuda(monkeypatch)
+    steps_module._streams.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes", "says"),
+    [
+        (
+            RuntimeError("an operation waits\nfor ever"),
+            InputError,
+            "cannot be recorded on cuda:0: an operation waits →",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError, "CUDA out of memory"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+    ids=["refused", "memory", "interrupted"],
+)
+def test_a_recording_that_fails_says_why_and_leaves_its_stream(
+    cuda: Cuda, error: BaseException, becomes: type[BaseException], says: str | None
+) -> None:
+    calls = []
+
+    def work() -> Tensor:
+        calls.append(cuda.current)
+        if len(calls) == 4:
+            raise error
+        return torch.zeros(())
+
+    with pytest.raises(becomes, match=says):
+        cuda_recorder(torch.device("cuda", 0))(work)
+    assert cuda.current is cuda.started
+    assert len({id(stream) for stream in calls}) == 2 and cuda.started not in calls
+
+
+def test_all_recordings_on_a_gpu_share_two_streams(cuda: Cuda) -> None:
+    for _ in range(2):
+        record = cuda_recorder(torch.device("cuda", 0))
+        for _ in range(3):
+            record(lambda: torch.zeros(()))
+    assert len(cuda.streams) == 2
+    cuda_recorder(torch.device("cuda", 1))
+    assert len(cuda.streams) == 4
 
 
 def test_a_step_that_was_not_foreseen_is_taken_all_the_same() -> None:

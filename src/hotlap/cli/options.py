@@ -32,7 +32,11 @@ Backend = Annotated[
     typer.Option("--backend", help="torch, native (compiled kernels for small networks on a CPU), or auto."),
 ]
 Precision = Annotated[
-    str | None, typer.Option("--precision", help="fp32, bf16, fp16 or auto; else as the recipe says.")
+    str | None,
+    typer.Option(
+        "--precision",
+        help="fp32 (on a GPU with convolutions in TensorFloat32), bf16, fp16 or auto; else as the recipe says.",
+    ),
 ]
 StorePath = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="Run store; else HOTLAP_STORE or the user's own.")

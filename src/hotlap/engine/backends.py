@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 
 from hotlap.datasets import ImageData
+from hotlap.engine.feed import check_data
 from hotlap.engine.network import build_network, image_shape
 from hotlap.engine.precision import precision_of
 from hotlap.engine.seeding import Streams
@@ -113,8 +114,10 @@ def make_trainer(
     """Build what trains a recipe.
 
     Raises:
-        InputError: the recipe cannot be built, or not by the asked backend.
+        InputError: the recipe cannot be built, or not by the asked backend, or does not suit the data.
     """
+    # Before anything is warmed up, which takes long and knows nothing of the data but its shape.
+    check_data(recipe, data)
     shape, classes = image_shape(data), data.classes
     streams = [Streams.of(seed) for seed in seeds]
     if choose_backend(backend, recipe, shape, classes, device, len(seeds)) == "native":

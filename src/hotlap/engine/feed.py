@@ -94,6 +94,17 @@ def make_feed(recipe: Recipe, data: ImageData, streams: Sequence[Streams], devic
     return (_PerImageFeed if recipe.feed.loading == "per-image" else _DeviceFeed)(recipe, data, streams, device)
 
 
+def check_data(recipe: Recipe, data: ImageData) -> None:
+    """Refuse data that does not go together with a recipe's feed.
+
+    Raises:
+        InputError: fewer training images than one batch while the last partial batch is dropped, or a mean or spread
+            for another number of channels.
+    """
+    check_batch(recipe, data)
+    _check_channels(recipe.feed.mean, recipe.feed.std, data)
+
+
 def check_batch(recipe: Recipe, data: ImageData) -> None:
     """Refuse data that does not fill a batch.
 
@@ -114,18 +125,22 @@ def normalisation(recipe: Recipe, data: ImageData) -> tuple[tuple[float, ...], t
         InputError: the recipe's are for another number of channels.
     """
     mean, std = recipe.feed.mean, recipe.feed.std
+    _check_channels(mean, std, data)
     if mean is None or std is None:
         own_mean, own_std = channel_stats(data.x_train)
         # A constant channel has no spread; dividing by one leaves it at zero.
         own_std = tuple(s or 1.0 for s in own_std)
         mean, std = mean if mean is not None else own_mean, std if std is not None else own_std
+    return mean, std
+
+
+def _check_channels(mean: tuple[float, ...] | None, std: tuple[float, ...] | None, data: ImageData) -> None:
     for key, values in (("mean", mean), ("std", std)):
-        if len(values) != data.channels:
+        if values is not None and len(values) != data.channels:
             raise InputError(
                 f"feed.{key} has {len(values)} values, {data.name} has {data.channels} channels",
                 f"--set feed.mean=null --set feed.std=null takes them from {data.name}",
             )
-    return mean, std
 
 
 class _DeviceFeed:

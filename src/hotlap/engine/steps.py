@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator
+from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -91,11 +92,19 @@ class EagerSteps:
         self._weights = program.weights(recipe)
 
     def warm_up(self, count: int) -> None:
-        """Take a few steps with an optimizer to be thrown away: two, or one of each shape where code is compiled."""
+        """Take a few steps with an optimizer to be thrown away.
+
+        Two, and one of each shape where code is compiled or a GPU's kernels are chosen. None where the recipe selects
+        images, whose number only its selection knows: ``TorchTrainer.rehearse`` takes these.
+        """
         self.begin()
-        shapes: list[tuple[int, tuple[int, int] | None]] = [(min(self._recipe.batch_size, count), None)] * 2
-        if self._recipe.engine.compile:
+        shapes: list[tuple[int, tuple[int, int] | None]] = [(min(self._recipe.batch_size, count), None)]
+        if self._recipe.engine.compile or self._device.type == "cuda":
             shapes = [*dict.fromkeys((n, size) for _, n, size in shapes_of(self._recipe, self._program, count))]
+            if self._recipe.selection is not None:
+                return
+        if len(shapes) == 1:
+            shapes *= 2
         for done, (n, size) in enumerate(shapes):
             batch = dummy_batch(self._recipe, self._program, n, size, self._device)
             self(batch, 1.0, done, len(shapes), len(shapes))
@@ -250,34 +259,52 @@ def dummy_batch(
     return images, torch.randint(program.classes, (n, *of_seeds), generator=rng, device=device)
 
 
+@cache
+def _streams(device: torch.device) -> tuple[Any, Any]:
+    """One stream to warm up on and one to record on, for all recordings: libraries keep a workspace for each stream."""
+    return torch.cuda.Stream(device), torch.cuda.Stream(device)
+
+
 def cuda_recorder(device: torch.device) -> Recorder:
     """Return what records work on a CUDA GPU; all recordings share their memory, so they are replayed one at a time."""
     pool: Any = torch.cuda.graph_pool_handle()
-    # PyTorch's own is on whichever GPU recorded first.
-    stream = torch.cuda.Stream(device)
+    # PyTorch's own stream for recordings is on whichever GPU recorded first.
+    aside, recording = _streams(device)
 
     def record(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         # Autograd remembers the stream in which a weight was first used, and a recording must not wait for another.
-        aside = torch.cuda.Stream(device)
-        aside.wait_stream(torch.cuda.current_stream(device))
+        current = torch.cuda.current_stream(device)
+        aside.wait_stream(current)
         with torch.cuda.stream(aside):
             for _ in range(_BEFORE_RECORDING):
                 work()
-        torch.cuda.current_stream(device).wait_stream(aside)
+        current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=pool, stream=stream):
+            with torch.cuda.graph(graph, pool=pool, stream=recording):
                 result = work()
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            # Where a recording cannot be ended either, that is the error, and what it came on top of the reason.
+            first = _first_error(error)
+            if isinstance(first, torch.OutOfMemoryError) or not isinstance(first, Exception):
+                raise first from None
             raise InputError(
-                f"a training step cannot be recorded on {device}: {str(error).splitlines()[0]}",
+                f"a training step cannot be recorded on {device}: {str(first).splitlines()[0]}",
                 "--set engine.cuda_graphs=false",
             ) from error
+        finally:
+            # PyTorch leaves it on the recording's where that could not be ended.
+            torch.cuda.set_stream(current)
         return graph.replay, result
 
     return record
+
+
+def _first_error(error: BaseException) -> BaseException:
+    """Return the error that an error came on top of, itself where there is none: of several, the lack of memory."""
+    while not isinstance(error, torch.OutOfMemoryError) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def make_steps(recipe: Recipe, program: Program, device: torch.device) -> Steps:

@@ -19,7 +19,7 @@ from hotlap.engine.precision import context
 from hotlap.engine.program import Program
 from hotlap.engine.seeding import Streams
 from hotlap.engine.selecting import Selecting
-from hotlap.engine.steps import make_steps
+from hotlap.engine.steps import dummy_batch, make_steps, shapes_of
 from hotlap.engine.warmup import warm_up
 from hotlap.recipe import Recipe
 from hotlap.startup import complete
@@ -62,19 +62,30 @@ class TorchTrainer:
 
     def warm_up(self, count: int, tests: int) -> None:
         """Compile, choose kernels, record steps, fill memory pools."""
-        if self._device.type == "cuda" and not self._rehearsed:
-            self.rehearse(count, tests)
         warm_up(self._steps, self._program, self._recipe, (count, tests), self._device)
+        chooses = self._recipe.engine.compile and self._recipe.selection is not None
+        if (self._device.type == "cuda" or chooses) and not self._rehearsed:
+            # Last: a recording gives back all memory that is not in use.
+            self.rehearse(count, tests)
 
     def rehearse(self, count: int, tests: int) -> None:
         """Prepare a run on blank images, as many as there will be, and fetch the first batch; weights are moved.
 
-        A GPU's memory is asked for here, and kernels that only preparation needs are loaded.
+        A GPU's memory is asked for here, kernels that only preparation needs are loaded, and what a selection chooses
+        is trained on.
         """
         names = tuple(map(str, range(self._classes)))
         images, labels = ([np.zeros((n, *rest), np.uint8) for n in (count, tests)] for rest in (self._shape, ()))
         self.prepare(ImageData("blank", images[0], labels[0], images[1], labels[1], names, digest=""))
         next(iter(self._feed.epoch()))
+        if self._recipe.selection is not None:
+            shapes = dict.fromkeys((n, size) for _, n, size in shapes_of(self._recipe, self._program, count))
+            for n, size in shapes:
+                batch = dummy_batch(self._recipe, self._program, n, size, self._device)
+                # Of the first two steps, a selection's own network trains in one and only looks in the other.
+                for step in range(2):
+                    *chosen, share = self._select(*batch, step, 2, self.steps_per_epoch)
+                    self._steps((chosen[0], chosen[1]), share, step, 2, self.steps_per_epoch)
         self._rehearsed = True
 
     def prepare(self, data: ImageData) -> None:

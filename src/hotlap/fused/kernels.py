@@ -276,7 +276,8 @@ def patches(
         tl.store(to, _act(total, alpha, ACT).to(out.dtype.element_ty), there & (channels < WIDE)[None, :])
 
 
-@triton.jit
+# Else code would be compiled anew for the last images of an epoch, whose number of pixels 16 may not divide.
+@triton.jit(do_not_specialize=["numbers"])
 def move(
     x, which, moves, out, numbers, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr
 ):

@@ -78,7 +78,11 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
 def parts_of(norm: nn.Module, count: int) -> int:
     """Return into how many parts a normalisation cuts a batch of ``count`` images in training."""
-    return next(n for n in range(min(getattr(norm, "splits", 1), count), 0, -1) if count % n == 0) if count else 1
+    # A plain loop: torch.compile follows it in every version.
+    parts = min(getattr(norm, "splits", 1), count)
+    while parts > 1 and count % parts:
+        parts -= 1
+    return max(1, parts)
 
 
 def is_ordinary(norm: nn.Module, images: Tensor, *, pool: bool) -> bool:
