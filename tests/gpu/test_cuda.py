@@ -19,7 +19,7 @@ from hotlap.recipe import Recipe, part
 from hotlap.result import Run
 from tiny import tiny
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]
 GPU = torch.device("cuda", 0)
 
 SYNTHETIC = part("synthetic", train=512, test=128, size=32, channels=3, classes=10, seed=0, noise=0.2)
