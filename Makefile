@@ -9,7 +9,7 @@ SANITIZED := build/sanitized
 # Some containers forbid Python to keep what it compiles; every command and every test process would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow sanitize sanitize-threads lint format records docs clean help
+.PHONY: run test test-slow test-search sanitize sanitize-threads lint format records docs clean help
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: $(VENV)/dev.done  ## lint, types and tests, with coverage
 
 test-slow: $(VENV)/dev.done  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# Everywhere else they are the same at every run: a change is judged by what it changes.
+test-search: $(VENV)/dev.done  ## the property tests, with examples that nobody has tried
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "hypothesis and not slow" --hypothesis-profile search
 
 # Built anew in a place of its own: the library that everything else loads stays as it is.
 sanitize: $(VENV)/dev.done  ## the kernels' tests, with kernels that watch memory and undefined behaviour (Linux, g++)

@@ -19,14 +19,15 @@ ACTIVATIONS = [nn.ReLU(), nn.SiLU(), nn.GELU(), nn.CELU(0.3)]
 @contextmanager
 def defaults(dtype: torch.dtype, device: str) -> Iterator[None]:
     """Other global defaults for new tensors."""
-    before = torch.get_default_dtype(), torch.get_default_device()
+    before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     torch.set_default_device(device)
     try:
         yield
     finally:
-        torch.set_default_dtype(before[0])
-        torch.set_default_device(before[1])
+        torch.set_default_dtype(before)
+        # Not to the CPU, which would be a choice, and a detour through Python for every new tensor of later tests.
+        torch.set_default_device(None)
 
 
 def images_of(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:

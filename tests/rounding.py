@@ -35,6 +35,12 @@ def decides(distance: Callable[[], float], most: float) -> bool:
     return False
 
 
+def decides_weights(train: Callable[[], Tensor], most: float) -> bool:
+    """``decides``, of the weights that ``train`` ends with, by the largest difference of any of them."""
+    exact = train()
+    return decides(lambda: float((train() - exact).abs().max()), most)
+
+
 @contextmanager
 def rounding(seed: int) -> Iterator[None]:
     """Add the rounding of float32 to what convolutions and linear layers of PyTorch compute."""

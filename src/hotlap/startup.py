@@ -26,7 +26,7 @@ SWITCH = "HOTLAP_EAGER_IMPORTS"
 """Environment variable that, set to anything but 0, leaves imports as they are."""
 
 TESTED = ("2.13.0+cpu",)
-"""Versions of torch whose imports may be deferred."""
+"""Versions of torch whose imports may be deferred; builds for GPUs are others, since nobody has tried it with one."""
 
 VERBS = ("train", "runs", "doctor")
 """Verbs that may come to their end without what is deferred."""

@@ -89,11 +89,11 @@ def test_workers_that_are_always_lost_end_the_study(monkeypatch: pytest.MonkeyPa
 def test_leaving_early_ends_the_workers_and_nothing_else() -> None:
     running = ProcessExecutor(2).run([Job(tiny(epochs=4000), 0), Job(tiny(epochs=1), 1), Job(tiny(epochs=4000), 2)])
     assert next(running).seed == 1
-    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
     bystander.start()
     start = time.monotonic()
     running.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert multiprocessing.active_children() == [bystander]
     bystander.kill()
     bystander.join()
@@ -173,5 +173,5 @@ def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     driver.kill()
     driver.wait()
     driver.stdout.close()
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=120)
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]

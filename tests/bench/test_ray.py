@@ -43,7 +43,7 @@ def _descendants(words: str, of: int | None = None) -> list[psutil.Process]:
     return found
 
 
-def _until(ask: Callable[[], Any], seconds: float = 15) -> Any:
+def _until(ask: Callable[[], Any], seconds: float = 60) -> Any:
     """Ask until the answer is true, and return it."""
     end = time.monotonic() + seconds
     while not (answer := ask()):
@@ -203,18 +203,34 @@ def _closed_port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_an_address_without_a_cluster_is_refused_at_once() -> None:
+def test_an_address_without_a_cluster_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray  # noqa: F401 (what takes time the first time)
+
+    look_up, over = socket.getaddrinfo, threading.Event()
+
+    def looked_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "unknown.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        if host == "silent.invalid":  # no name server answers
+            over.wait(300)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr("hotlap.bench.executors.ray._CONNECT_S", 0.5)
     start = time.monotonic()
     for address, cause in (
-        (f"127.0.0.1:{_closed_port()}", "Connection refused → start a cluster with: ray start --head"),
-        ("no-such-host.invalid:6379", "cannot reach Ray at no-such-host.invalid:6379: "),
-        ("127.0.0.1:700000", "cannot reach Ray at 127.0.0.1:700000: "),
+        (f"127.0.0.1:{_closed_port()}", r"\(Connection refused\) → start a cluster with: ray start --head"),
+        ("unknown.invalid:6379", "cannot reach Ray at unknown.invalid:6379: host name cannot be resolved"),
+        ("silent.invalid:6379", r"host name not resolved within 0\.5 s"),
+        ("127.0.0.1:700000", "cannot reach Ray at 127.0.0.1:700000: ports are numbers up to 65535"),
         ("ray://somewhere:10001", "no address of a Ray cluster → give HOST:PORT of its head, or auto"),
         ("somewhere", "somewhere is no address of a Ray cluster"),
     ):
         with pytest.raises(InputError, match=cause):
             list(RayExecutor(address).run([Job(tiny(), 0)]))
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60
+    over.set()
 
 
 def test_a_web_server_is_no_cluster() -> None:
@@ -249,12 +265,12 @@ def test_the_command_line_with_a_ray_of_its_own(tmp_path: Path) -> None:
     recipe.write_text(tiny().to_json())
     command = [sys.executable, "-m", "hotlap", "train", str(recipe), "--seeds", "1", "--executor", "ray", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        _until(lambda: _descendants("ray::_train", process.pid), 60)
-        _descendants("ray::_train", process.pid)[0].kill()
+        _until(lambda: _descendants("ray::_train", process.pid))[0].kill()
         left = _descendants("ray", process.pid)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert err == ""
+    # Without a C++ compiler hotlap says so; that is no output of Ray's.
+    assert [line for line in err.splitlines() if "compiled kernels" not in line] == []
     document = json.loads(out)
     assert (document["n"], document["timing_valid"]) == (1, False)
     assert len(left) > 2

@@ -74,6 +74,31 @@ def test_finished_runs_are_found_again_only_where_they_would_be_repeated(own_sto
     assert Session().finished(tiny()) == {}
 
 
+def test_failed_runs_are_found_where_they_are_asked_for(own_store: Path) -> None:
+    diverging = tiny(optimizer__lr=1e30)
+    with Store() as store:
+        session = Session(store=store)
+        failed = session.run(diverging, 0)
+        assert session.finished(diverging) == {}
+        assert session.finished(diverging, failed=True)[0].id == failed.id
+        # It took no time that could count or not.
+        store.add(replace(failed, id="x", seed=1, timing_valid=False))
+        assert set(session.finished(diverging, timed=True, failed=True)) == {0, 1}
+        ladder = replace(LADDER, base=diverging)
+        assert LadderRun(ladder=ladder, rungs=(0,), seeds=(0, 1, 2), session=session).todo() == [(0, 2)]
+
+
+def test_retiming_a_ladder_repeats_what_shared_the_machine(own_store: Path) -> None:
+    with Store() as store:
+        session = Session(store=store)
+        run = session.run(tiny(batch_size=128, epochs=1.0), 0)
+        store.add(replace(run, id="x", seed=1, timing_valid=False))
+        store.add(replace(run, id="y", seed=2, timing_valid=True))
+        asked = {"ladder": LADDER, "rungs": (2,), "seeds": (1, 2, 3), "session": session}
+        assert LadderRun(**asked).todo() == [(2, 3)]
+        assert LadderRun(**asked, timed=True).todo() == [(2, 1), (2, 3)]
+
+
 def test_a_ladder_goes_round_its_rungs_last_first_and_resumes(own_store: Path) -> None:
     with Store() as store:
         ladder = LadderRun(ladder=LADDER, rungs=(0, 1, 2), seeds=(0, 1), session=Session(store=store))

@@ -27,7 +27,8 @@ def test_plain_output_has_one_line_per_pair_and_the_sentence_says_paired(
     arguments = ["compare", str(recipe), "--set", "optimizer.lr=0.001", "--seeds", "3", "--shared"]
     assert cli.run(arguments) == 0
     captured = capsys.readouterr()
-    lines = captured.err.splitlines()
+    # Without a C++ compiler a line says so.
+    lines = [line for line in captured.err.splitlines() if "compiled kernels" not in line]
     assert [line.split(":")[0] for line in lines] == ["seed 0", "seed 1", "seed 2"]
     assert all("points, " in line and "times as fast" in line for line in lines)
     assert "(paired t, 3 pairs)" in captured.out

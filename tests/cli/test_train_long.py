@@ -56,16 +56,20 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path, own_store: Pat
     patched = "import hotlap.bench.session as s; from functools import partial; "
     patched += "s.Checkpoint = partial(s.Checkpoint, every_s=0.0); "
     slow = "from hotlap.cli.progress import RunProgress as P; import time; "
-    slow += "P.step = lambda self, done, loss: time.sleep(0.03); "
+    # It waits in its third epoch: from there the end is never reached, however late the kill.
+    slow += "P.step = lambda self, done, loss: time.sleep(600 if done == 20 else 0.01); "
     go = [sys.executable, "-c", f"{patched}{slow}from hotlap.cli import main; main()", "train", str(path), "--quiet"]
     environment = {**os.environ, "HOTLAP_STORE": str(own_store)}
     victim = subprocess.Popen(go, env=environment, stderr=subprocess.DEVNULL)
     kept = own_store.parent / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not list(kept.glob("*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    victim.send_signal(how)
-    assert victim.wait(60) in (-signal.SIGKILL, 130)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(kept.glob("*.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        victim.send_signal(how)
+        assert victim.wait(60) in (-signal.SIGKILL, 130)
+    finally:
+        victim.kill()
     assert len(list(kept.glob("*-seed0.safetensors"))) == 1
     assert run(["train", str(path), "--resume", "--quiet"]) == 0
     with Store() as store:

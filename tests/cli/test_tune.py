@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +79,21 @@ def test_json_is_one_document(hotlap, recipe: str) -> None:  # type: ignore[no-u
     assert again["trials"] == document["trials"]
 
 
+def test_what_is_held_out_and_where_the_study_is_kept(hotlap, recipe: str, own_store: Path) -> None:  # type: ignore[no-untyped-def]
+    arguments = ("tune", recipe, "--param", "batch_size=8,16", "--seeds", 2, "--json")
+    chosen = ("--hold-out-seed", 7, "--alpha", 0.2, "--study", "mine", "--storage", "kept.sqlite")
+    document = json.loads(hotlap(*arguments, *chosen).out)
+    assert (document["hold_out"]["seed"], document["study"]) == (7, "mine")
+    assert Path("kept.sqlite").exists() and not own_store.with_name("studies.sqlite").exists()
+    # The name stands for what was asked.
+    other = hotlap(*arguments, *chosen, "--hold-out-seed", 8)
+    assert other.status == 2 and "mine" in other.err
+    refused = hotlap(*arguments, "--alpha", 2)
+    assert refused.status == 2 and "alpha" in refused.err
+    with Store() as store:
+        assert {run.recipe.data.options["seed"] for run in store.runs()} == {7}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -152,6 +165,18 @@ def test_an_interrupt_says_what_is_kept_and_how_to_go_on(
         assert len(store) == 4
 
 
+DIES_AFTER_FIVE_RUNS = """
+import os, signal
+from hotlap import cli
+from hotlap.store import Store
+add = Store.add
+def add_or_die(self, run):
+    if len(self) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return add(self, run)
+Store.add = add_or_die
+cli.main()
+"""
 ASCENT = ("--param", "optimizer.lr=log:1e-3..1e-1", "--seeds", "2", "--sweeps", "1")
 
 
@@ -159,17 +184,12 @@ def test_a_study_that_is_killed_loses_no_finished_run_and_ends_as_an_unbroken_on
     hotlap, recipe: str, own_store: Path, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
     arguments = ("tune", recipe, *ASCENT, "--threads", "1")
-    command = [sys.executable, "-m", "hotlap", *arguments, "--quiet"]
-    child = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while (count := _stored(own_store)) < 5 and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert 5 <= count < 16
-    kept = _stored(own_store)
+    command = [sys.executable, "-c", DIES_AFTER_FIVE_RUNS, *arguments, "--quiet"]
+    child = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300, check=False)
+    assert child.returncode == -signal.SIGKILL
+    with Store(own_store) as store:
+        kept = len(store)
+    assert kept == 5
     finished = hotlap(*arguments, "--json")
     assert finished.status == 0
     with Store(own_store) as store:
@@ -182,10 +202,3 @@ def test_a_study_that_is_killed_loses_no_finished_run_and_ends_as_an_unbroken_on
     assert document["recipe"] == unbroken["recipe"]
     for mine, theirs in zip(document["trials"], unbroken["trials"], strict=True):
         assert {**mine, "trial": 0} == {**theirs, "trial": 0}
-
-
-def _stored(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with Store(path) as store:
-        return len(store)

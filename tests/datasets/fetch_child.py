@@ -33,6 +33,14 @@ def before_call(owner: Any, name: str, number: int) -> None:
     setattr(owner, name, counted)
 
 
+class Announcing(Recorder):
+    """Prints what is begun, so that who waits for it need not guess."""
+
+    def start(self, label: str, total_bytes: int | None) -> None:
+        super().start(label, total_bytes)
+        print(label, flush=True)
+
+
 class DiesWhileDecoding(MemorySource):
     def read(self, context: Context) -> Any:
         (context.scratch / "half").write_text("something")
@@ -47,7 +55,7 @@ parser.add_argument("--force", action="store_true")
 parser.add_argument("--file-limit", type=int)
 options = parser.parse_args()
 
-progress = Recorder()
+progress = Announcing()
 source: Any = mirror(options.url) if options.url else MemorySource()
 if options.kill == "download":
     progress.on_advance = lambda n: die() if n else None
@@ -66,4 +74,3 @@ try:
 except DataError as error:
     print(error)
     sys.exit(2)
-print(progress.labels)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,22 @@ from hotlap.datasets.download import RemoteFile, download, probe
 from hotlap.datasets.obtain import fetch_set, load_set
 from hotlap.datasets.spec import Context, Limits, SourceError
 from hotlap.errors import DataError
+
+
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """A function that does not return before the test is over, and then fails."""
+    over = threading.Event()
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        over.wait(300)
+        raise OSError("over")
+
+    yield hang
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name == "hotlap-probe":
+            thread.join(60)
 
 
 def fetch(root: Path, *urls: str, progress: Progress | None = None, limits: Limits = QUICK) -> Path:
@@ -57,7 +76,7 @@ def test_connection_refused_is_a_quick_reason(root: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(DataError, match=r"127\.0\.0\.1:\d+: no connection \(Connection refused\)") as caught:
         fetch(root, closed_port())
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 30
     assert "\n" not in str(caught.value)
     assert caught.value.fix is not None and "hotlap data fetch tiny" in caught.value.fix
 
@@ -66,25 +85,29 @@ def test_unknown_host_is_a_quick_reason() -> None:
     begin = time.monotonic()
     with pytest.raises(SourceError, match="resolved"):
         probe("https://no-such-host.invalid/x", Limits())
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 30
 
 
-def test_a_name_server_that_never_answers_costs_the_resolve_limit_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(1) or [])
+def test_a_name_server_that_never_answers_costs_the_resolve_limit_only(
+    monkeypatch: pytest.MonkeyPatch, hangs: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
     begin = time.monotonic()
     with pytest.raises(SourceError, match=r"not resolved within 0\.2 s"):
         probe("https://host.invalid/x", Limits(resolve=0.2))
-    assert time.monotonic() - begin < 0.8
+    assert time.monotonic() - begin < 30
 
 
-def test_many_dead_addresses_share_one_connect_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_dead_addresses_share_one_connect_limit(
+    monkeypatch: pytest.MonkeyPatch, hangs: Callable[..., Any]
+) -> None:
     dead = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.255.255.1", 9))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [dead] * 8)
-    monkeypatch.setattr(socket.socket, "connect", lambda self, address: time.sleep(0.15))
+    monkeypatch.setattr(socket.socket, "connect", hangs)
     begin = time.monotonic()
     with pytest.raises(SourceError, match=r"no connection within 0\.1 s"):
-        probe("https://host.invalid/x", Limits(connect=0.1))
-    assert time.monotonic() - begin < 0.7
+        probe("https://host.invalid/x", Limits(resolve=60, connect=0.1))
+    assert time.monotonic() - begin < 30
 
 
 def test_a_proxy_makes_the_probe_unnecessary(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,22 +128,20 @@ def test_settings_that_cannot_be_used_are_a_reason(
 
 def test_silence_times_out_and_the_next_mirror_serves(root: Path, web: Web, other_web: Web) -> None:
     web.silent = True
-    begin = time.monotonic()
-    fetch(root, web.url, other_web.url)
-    assert time.monotonic() - begin < 3
+    fetch(root, web.url, other_web.url, limits=replace(QUICK, stall=2.0))
     assert same(loaded(root))
     assert len(web.requests) == 1  # silence is not tried again
 
 
 def test_silence_is_named(root: Path, web: Web) -> None:
     web.silent = True
-    with pytest.raises(DataError, match=r"nothing received for 0\.8 s"):
-        fetch(root, web.url)
+    with pytest.raises(DataError, match=r"nothing received for 0\.5 s"):
+        fetch(root, web.url, limits=replace(QUICK, stall=0.5))
 
 
 def test_a_trickle_counts_as_a_stall(root: Path, web: Web) -> None:
     web.trickle = True
-    slow = Limits(stall=0.3, min_rate=1000, connect=1.0)
+    slow = replace(QUICK, stall=1.0, min_rate=1000)
     with pytest.raises(DataError, match="fewer than 1000 bytes a second"):
         fetch(root, web.url, limits=slow)
 
@@ -137,7 +158,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(root: Path, web: Web) -> Non
 def test_a_later_fetch_resumes_what_an_earlier_one_left(root: Path, web: Web) -> None:
     web.cut_once[BIG] = 1000
     with pytest.raises(DataError, match="connection broke off"):
-        fetch(root, web.url, limits=Limits(attempts=1, connect=1.0))
+        fetch(root, web.url, limits=replace(QUICK, attempts=1))
     part = root / "downloads" / "tiny" / f"{BIG}.part"
     assert part.read_bytes() == PACKED[BIG][:1000]
     fetch(root, web.url)
@@ -147,7 +168,7 @@ def test_a_later_fetch_resumes_what_an_earlier_one_left(root: Path, web: Web) ->
 
 def test_another_mirror_goes_on_with_the_same_part(root: Path, web: Web, other_web: Web) -> None:
     web.cut_once[BIG] = 1000
-    one = Limits(attempts=1, connect=1.0)
+    one = replace(QUICK, attempts=1)
     fetch(root, web.url, other_web.url, limits=one)
     assert other_web.ranges_of(BIG) == ["bytes=1000-"]
     assert same(loaded(root))

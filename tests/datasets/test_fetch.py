@@ -186,25 +186,39 @@ def test_info_before_and_after_the_fetch(root: Path) -> None:
     assert after.mean == pytest.approx((pixels.mean(),)) and after.std == pytest.approx((pixels.std(),))
 
 
-def test_two_processes_fetch_once(root: Path, web: Web) -> None:
-    web.delay = 0.15  # long enough for both to be there
-    both = [child(root, "--url", web.url) for _ in range(2)]
-    outputs = [process.communicate(timeout=20) for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
+def test_two_processes_fetch_once(root: Path, web: Web, tmp_path: Path) -> None:
+    web.gate.clear()  # opened when one of them waits for the other
+    said = [tmp_path / "one", tmp_path / "two"]
+    both = []
+    try:
+        for path in said:
+            with path.open("wb") as out:
+                command = [sys.executable, str(CHILD), str(root), "--url", web.url]
+                both.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT))
+        deadline = time.monotonic() + 60
+        while not any("waiting for another process" in path.read_text() for path in said):
+            assert time.monotonic() < deadline, [path.read_text() for path in said]
+            time.sleep(0.02)
+        web.gate.set()
+        assert [process.wait(120) for process in both] == [0, 0], [path.read_text() for path in said]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
     assert len(web.requests) == 4
     assert same(load_set(tiny_set(), root))
-    assert sum(b"waiting for another process" in out for out, _ in outputs) == 1
+    assert sum("waiting for another process" in path.read_text() for path in said) == 1
 
 
 def test_waiting_for_another_process_has_an_end(root: Path) -> None:
     progress = Recorder()
-    with cache.locked(root, "tiny", progress=progress, timeout=1):
+    with cache.locked(root, "tiny", progress=progress, timeout=60):
         begin = time.monotonic()
         with pytest.raises(DataError, match="another process has been fetching tiny"):
             with cache.locked(root, "tiny", progress=progress, timeout=0.2):
                 pass
-        assert time.monotonic() - begin < 2
-        with cache.locked(root, "other", progress=progress, timeout=0.2):
+        assert time.monotonic() - begin < 30
+        with cache.locked(root, "other", progress=progress, timeout=60):
             pass  # other data sets are not held up
     assert progress.labels == ["waiting for another process that fetches tiny"]
 
@@ -216,7 +230,7 @@ KILL_POINTS = ["download", "decode", *(f"fsync{n}" for n in range(1, 8)), "renam
 @pytest.mark.parametrize("point", KILL_POINTS)
 def test_killed_at_any_point_nothing_half_is_ever_loadable(root: Path, web: Web, point: str) -> None:
     killed = child(root, "--url", web.url, "--kill", point)
-    output = killed.communicate(timeout=20)
+    output = killed.communicate(timeout=120)
     if point == "rename2":  # a first installation renames once
         assert killed.returncode == 0, output
     else:
@@ -233,7 +247,7 @@ def test_killed_at_any_point_nothing_half_is_ever_loadable(root: Path, web: Web,
 def test_killed_while_replacing_leaves_the_old_or_none_or_the_new(root: Path, web: Web, point: str) -> None:
     fetch_set(tiny_set(MemorySource()), root)
     killed = child(root, "--url", web.url, "--kill", point, "--force")
-    killed.communicate(timeout=20)
+    killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     entry = find_set(tiny_set(), root)
     assert (entry is None) == (point == "rename2")
@@ -308,7 +322,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(
 
 def test_a_real_limit_on_file_size_is_one_clear_line(root: Path) -> None:
     limited = child(root, "--file-limit", "8000")
-    out, err = limited.communicate(timeout=20)
+    out, err = limited.communicate(timeout=120)
     assert limited.returncode == 2, err
     assert b"no room in the cache" in out and b"Traceback" not in err
     assert leftovers(root) == []

@@ -208,7 +208,10 @@ def test_accents_may_be_written_two_ways(pictures: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="file names are text elsewhere")
 def test_file_names_that_are_not_unicode(pictures: Path) -> None:
     fill(pictures)
-    (pictures / "cat" / "0.png").rename(pictures / "cat" / os.fsdecode(b"\xff.png"))
+    try:
+        (pictures / "cat" / "0.png").rename(pictures / "cat" / os.fsdecode(b"\xff.png"))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
     (pictures / "dog").rename(pictures / os.fsdecode(b"d\xffg"))
     assert load(pictures).digest == load(pictures).digest
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import stat
+import subprocess
 import sys
 import tarfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,18 +119,29 @@ def test_a_client_without_right_to_run_is_a_reason(root: Path, tools: Path) -> N
     assert "npm cannot be started" in reason(root, npm())
 
 
-def test_a_hanging_client_is_ended_with_its_children(root: Path, tools: Path, tmp_path: Path) -> None:
+def test_a_hanging_client_is_ended_with_its_children(
+    root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     note = tmp_path / "child"
     tool(
         tools,
         "npm",
-        f"pid = os.fork()\nif pid: open({str(note)!r}, 'w').write(str(pid))\ntime.sleep(60)",
+        f"pid = os.fork()\nif pid:\n open('note', 'w').write(str(pid))\n os.rename('note', {str(note)!r})\n"
+        "time.sleep(600)",
     )
     begin = time.monotonic()
-    assert "did not finish within 0.6 s" in reason(root, npm(), Limits(client=0.6))
-    assert time.monotonic() - begin < 5
+    wait = subprocess.Popen.wait
+
+    def wait_once_it_hangs(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        while not note.exists() and time.monotonic() - begin < 60:
+            time.sleep(0.01)
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_once_it_hangs)
+    assert "did not finish within 0.2 s" in reason(root, npm(), replace(QUICK, client=0.2))
+    assert time.monotonic() - begin < 120
     pid = int(note.read_text())
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 60
     while _alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _alive(pid)
@@ -233,6 +246,23 @@ def test_apt_with_a_broken_package(root: Path, tools: Path) -> None:
     tool(tools, "apt-get", "open('tiny_1_all.deb', 'w')")
     tool(tools, "dpkg-deb", "print('not an archive'); sys.exit(2)")
     assert "archive cannot be read" in reason(root, apt())
+
+
+@pytest.mark.parametrize("kind", ["npm", "pip", "apt"])
+def test_offline_no_client_is_started(
+    root: Path, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    started = tmp_path / "started"
+    for name in ("npm", "python", "apt-get", "dpkg-deb"):
+        tool(tools, name, f"open({str(started)!r}, 'w'); sys.exit(1)")
+    python = PipSource("tiny==1", {"a": 1}, wheel_decode, str(tools / "python"))
+    source = {"npm": npm(), "pip": python, "apt": apt()}[kind]
+    monkeypatch.setenv("HOTLAP_OFFLINE", "1")
+    assert "HOTLAP_OFFLINE forbids the network" in reason(root, source)
+    assert not started.exists()
+    monkeypatch.delenv("HOTLAP_OFFLINE")
+    reason(root, source)
+    assert started.exists()
 
 
 def test_installed_files(root: Path, tmp_path: Path) -> None:

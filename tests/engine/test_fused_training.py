@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-pytest.importorskip("triton", reason="Triton is not there")
+import triton_there
+
+pytest.importorskip("triton", minversion=triton_there.OLDEST, reason=triton_there.LACKING)
 
 from hotlap import datasets
 from hotlap.engine import augmenting, network
@@ -18,6 +20,8 @@ from hotlap.engine.seeding import Streams
 from hotlap.fused import moves, norms, patches
 from hotlap.ladder import get_recipe
 from hotlap.recipe import Recipe, part
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="Triton's interpreter is not for machines with a GPU")
 
 STEPS = 8
 CPU = torch.device("cpu")

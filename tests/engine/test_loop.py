@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +16,13 @@ from hotlap.engine.loop import train_once
 from hotlap.errors import DataError, InputError
 from hotlap.recipe import Recipe
 from hotlap.result import Backend, Run
+from rounding import decides_weights
 from tiny import tiny
 
 CPU = torch.device("cpu")
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))), reason="there is no C++ compiler"
+)
 BACKEND: Backend = "torch"
 
 
@@ -36,6 +42,15 @@ def go(seed: int = 0, clock: Clock | None = None, log_accuracy: bool = False, **
     return train_once(
         recipe, load_of(recipe), seed, device=CPU, clock=clock, log_accuracy=log_accuracy, backend=BACKEND
     )
+
+
+def decided_by_rounding(run: Run, most: float) -> bool:
+    """Whether rounding alone takes a run as far as ``most`` from where it ends."""
+
+    def again() -> torch.Tensor:
+        return weights(train_once(run.recipe, load_of(run.recipe), run.seed, device=CPU, backend="torch"))
+
+    return decides_weights(again, most)
 
 
 def weights(run: Run) -> torch.Tensor:
@@ -103,7 +118,8 @@ def test_the_feeds_agree() -> None:
     """The slow per-image feed and the fast one see the same pixels, so they evaluate alike after equal training."""
     fast = go(feed__shuffle="once", epochs=1)
     slow = go(feed__shuffle="once", epochs=1, feed__loading="per-image")
-    assert weights(slow) == pytest.approx(weights(fast), abs=1e-4)
+    alike = weights(slow) == pytest.approx(weights(fast), abs=1e-4)
+    assert alike or decided_by_rounding(fast, 1e-4)
 
 
 def test_phases_come_in_order_and_are_all_timed() -> None:
@@ -113,6 +129,14 @@ def test_phases_come_in_order_and_are_all_timed() -> None:
     assert all(run.phases[name] > 0 for name in clock.entered)
     assert run.certified_s == pytest.approx(sum(run.phases[n] for n in ("prepare", "train", "evaluate")))
     assert [epochs for epochs, _ in run.accuracy_by_epoch] == [1.0, 2.0]
+
+
+def test_times_count_only_if_others_left_the_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = go(epochs=0.1).environment.cores
+    for busy, counts in ((None, True), (0.14 * cores, True), (0.16 * cores, False), (2.0 * cores, False)):
+        monkeypatch.setattr("hotlap.engine.loop.Contention.cores", lambda _, busy=busy: busy)
+        run = go(epochs=0.1)
+        assert (run.contention, run.timing_valid) == (busy, counts)
 
 
 def test_stopping_at_a_target_measures_after_every_epoch_on_the_clock() -> None:
@@ -156,10 +180,12 @@ def test_divergence_is_a_failed_run_with_a_reason() -> None:
     assert "--set optimizer.lr" in run.error
 
 
+@needs_compiler
 def test_compiled_and_eager_agree() -> None:
     eager, compiled = go(epochs=1), go(epochs=1, engine__compile=True)
-    assert weights(compiled) == pytest.approx(weights(eager), abs=1e-3)
-    assert compiled.accuracy == pytest.approx(eager.accuracy, abs=0.05)
+    alike = weights(compiled) == pytest.approx(weights(eager), abs=1e-3)
+    alike = alike and compiled.accuracy == pytest.approx(eager.accuracy, abs=0.05)
+    assert alike or decided_by_rounding(eager, 1e-3)
 
 
 def test_failing_compilation_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-pytest.importorskip("triton", reason="Triton is not there")
+import triton_there
+
+pytest.importorskip("triton", minversion=triton_there.OLDEST, reason=triton_there.LACKING)
 
 import normalising
 from hotlap.fused import norms
 from hotlap.fused.launch import KINDS
 from hotlap.models.norms import GhostBatchNorm2d
 from normalising import ACTIVATIONS, both, both_added, check
+
+pytestmark = pytest.mark.gpu
 
 # Without a GPU Triton's interpreter runs the kernels: tests/conftest.py asks for it.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,9 +8,13 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-pytest.importorskip("triton", reason="Triton is not there")
+import triton_there
+
+pytest.importorskip("triton", minversion=triton_there.OLDEST, reason=triton_there.LACKING)
 
 from hotlap.fused import launch, patches
+
+pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # The interpreter cuts float32 off to bfloat16.

@@ -22,6 +22,7 @@ from hotlap.result import Run
 from tiny import tiny
 
 pytestmark = [
+    pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"),
     # torch.compile says so of any network in float32; products of matrices are to be exact here.
     pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),

@@ -413,5 +413,5 @@ def test_recipes_of_no_ladder_come_last_by_name() -> None:
 def test_reports_import_no_torch() -> None:
     code = "import sys, hotlap.report.html.page, hotlap.report.html.predictions_section, hotlap.report.plot_files\n"
     code += "import hotlap.report.html.comparison_section; assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

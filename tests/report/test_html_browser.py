@@ -18,7 +18,7 @@ from hotlap.report.html.selection import Selection
 
 CHROMIUM = Path(os.environ.get("HOTLAP_CHROMIUM", "/usr/bin/chromium"))
 DRIVER = Path(os.environ.get("HOTLAP_CHROMEDRIVER", "/usr/bin/chromedriver"))
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 if not (CHROMIUM.exists() and DRIVER.exists()):
     pytest.skip("needs the system's packages chromium and chromium-driver", allow_module_level=True)

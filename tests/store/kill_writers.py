@@ -1,4 +1,4 @@
-"""Fork writers, kill each at a random moment, and print as JSON what each had claimed and what was stored.
+"""Fork writers, kill each at a random moment of its work, and print as JSON what each had claimed and what was stored.
 
 A script of its own so that it forks from a process with one thread.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import sqlite3
 import sys
@@ -18,6 +19,7 @@ from factories import make_run
 from hotlap.store import Store
 
 FRESH = 15  # so many of the writers are killed around the making of a new store
+PATIENCE_S = 60.0
 
 
 def write_for_ever(path: Path, pipe: int) -> None:
@@ -31,7 +33,8 @@ def write_for_ever(path: Path, pipe: int) -> None:
             os.write(pipe, f"done {run.id}\n".encode())
 
 
-def kill_one(path: Path, delay_s: float) -> dict[str, object]:
+def kill_one(path: Path, runs: int, delay_s: float) -> dict[str, object]:
+    """Kill a writer so long after it has said that it is done with so many runs."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -40,11 +43,16 @@ def kill_one(path: Path, delay_s: float) -> dict[str, object]:
         finally:
             os._exit(3)  # not reached unless the writer failed
     os.close(write_end)
+    said = b""
+    while said.count(b"done ") < runs and select.select([read_end], [], [], PATIENCE_S)[0]:
+        if not (more := os.read(read_end, 4096)):
+            break
+        said += more
     time.sleep(delay_s)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     with os.fdopen(read_end, "rb") as pipe:
-        lines = pipe.read().decode().splitlines()
+        lines = (said + pipe.read()).decode().splitlines()
     with Store(path) as store:
         stored = [run.id for run in store.runs()]
     db = sqlite3.connect(path)
@@ -65,7 +73,9 @@ def main(directory: Path, rounds: int, seed: int) -> None:
     results = []
     for number in range(rounds):
         path = directory / (f"fresh{number}.sqlite" if number < FRESH else "one.sqlite")
-        results.append(kill_one(path, moments.uniform(0, 0.03 if number < FRESH else 0.12)))
+        runs = 0 if number < FRESH else moments.randint(3, 9)
+        # Adding a run takes a few milliseconds.
+        results.append(kill_one(path, runs, moments.uniform(0, 0.03 if number < FRESH else 0.006)))
     json.dump(results, sys.stdout)
 
 

@@ -40,7 +40,7 @@ def test_killed_at_random_moments_a_store_keeps_every_run_that_add_returned_from
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
@@ -78,7 +78,7 @@ def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     for writer in writers:
         assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
     for writer in writers:
-        writer.communicate("go\n", timeout=60)
+        writer.communicate("go\n", timeout=120)
         assert writer.returncode == 0
     with Store(path, create=False) as store:
         runs = store.runs()

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import triton_there
 from hotlap.native import gathering
 from hotlap.native.library import missing
 from hotlap.techniques.alternating_flip import AlternatingFlip
@@ -25,14 +26,14 @@ MOVES = st.lists(st.sampled_from(["flip", "alternating", "shift", "nothing"]), m
 )
 
 
-@pytest.fixture(params=["native", "triton"], scope="module")
+@pytest.fixture(params=["native", pytest.param("triton", marks=pytest.mark.gpu)], scope="module")
 def kernels(request: pytest.FixtureRequest) -> Any:
     """Each module that copies images by their moves, with the device that it works on."""
     if request.param == "native":
         if missing():
             pytest.skip("the package was installed without a C++ compiler")
         return gathering, "cpu"
-    pytest.importorskip("triton", reason="Triton is not there")
+    pytest.importorskip("triton", minversion=triton_there.OLDEST, reason=triton_there.LACKING)
     return import_module("hotlap.fused.moves"), "cuda" if torch.cuda.is_available() else "cpu"
 
 

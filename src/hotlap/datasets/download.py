@@ -72,13 +72,10 @@ class _RestartError(Exception):
 
 
 def probe(url: str, limits: Limits) -> None:
-    """Find out quickly whether a host can be reached at all.
-
-    The system's name look-up cannot be given a time-out, and a connection tries each of a host's addresses for the
-    full time; both are therefore done in a thread that is left behind when it takes too long.
+    """Find out quickly whether the host of an address can be reached at all, unless a proxy is to reach it.
 
     Raises:
-        SourceError: no address, or no connection, in time.
+        SourceError: as ``reach`` does.
     """
     import urllib.request  # slow to import
 
@@ -87,6 +84,18 @@ def probe(url: str, limits: Limits) -> None:
     proxies = urllib.request.getproxies()
     if (proxies.get(parts.scheme) or proxies.get("all")) and not urllib.request.proxy_bypass(host):
         return  # the proxy looks the name up, not this machine
+    reach(host, port, limits)
+
+
+def reach(host: str, port: int, limits: Limits) -> None:
+    """Find out quickly whether a host can be connected to.
+
+    The system's name look-up cannot be given a time-out, and a connection tries each of a host's addresses for the
+    full time; both are therefore done in a thread that is left behind when it takes too long.
+
+    Raises:
+        SourceError: no address, or no connection, in time.
+    """
     resolved, connected = threading.Event(), threading.Event()
     failure: list[str] = []
 

@@ -29,6 +29,8 @@ from typing import Any
 
 from hotlap.bench.executors import Job
 from hotlap.bench.executors.pull import JobSource
+from hotlap.datasets.download import reach
+from hotlap.datasets.spec import Limits, SourceError
 from hotlap.errors import HotlapError, InputError
 from hotlap.recipe import Recipe
 from hotlap.result import Backend, Run
@@ -37,7 +39,7 @@ _LOOK_S = 1.0
 """Seconds between two looks at which nodes are there, while no run finishes."""
 
 _CONNECT_S = 5.0
-"""Seconds that the head of a cluster has to answer."""
+"""Seconds that the name look-up has, and then the head of a cluster to answer."""
 
 
 @dataclass(frozen=True)
@@ -257,12 +259,15 @@ def _check_reachable(ray: ModuleType, address: str) -> None:
     if host in ("localhost", "127.0.0.1"):
         host = ray.util.get_node_ip_address()
     try:
+        if int(port) > 65535:
+            raise ConnectionError("ports are numbers up to 65535")
+        reach(host, int(port), Limits(resolve=_CONNECT_S, connect=_CONNECT_S))
         with socket.create_connection((host, int(port)), timeout=_CONNECT_S) as connection:
             # Ray speaks HTTP/2, in which both sides begin with a frame of settings (type 4); its dashboard does not.
             connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
             if os.environ.get("RAY_USE_TLS") != "1" and connection.recv(9)[3:4] != b"\x04":
                 raise ConnectionError("what listens there is not the head of a cluster")
-    except (OSError, OverflowError) as error:
+    except (OSError, SourceError) as error:
         raise InputError(
             f"cannot reach Ray at {address}: {error}",
             "start a cluster with: ray start --head --port=6379, and give its HOST:PORT",
