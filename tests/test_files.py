@@ -17,6 +17,10 @@ def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_no_unicode_is_escaped(tmp_path: Path) -> None:
+    assert replace_file(tmp_path / "a", "ä \udcff").read_bytes() == "ä \\udcff".encode()
+
+
 def test_an_error_on_the_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")

@@ -35,7 +35,7 @@ def replace_file(path: Path, content: str | bytes, *, fix: str = "free some spac
 
     Args:
         path: one that is there stays until the new one is complete.
-        content: text is written in UTF-8.
+        content: text is written in UTF-8; what is no Unicode in it, such as parts of file names, is escaped.
         fix: what the user may do when it cannot be written.
 
     Returns:
@@ -46,7 +46,7 @@ def replace_file(path: Path, content: str | bytes, *, fix: str = "free some spac
     """
     try:
         with replacing(path) as temporary, temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from hotlap.bench.ladder_run import LadderRun
 from hotlap.bench.order import interleave
 from hotlap.bench.own_data import data_component
 from hotlap.bench.session import Session, resolve_recipe
-from hotlap.errors import DivergenceError, InputError
+from hotlap.errors import DataError, DivergenceError, InputError
 from hotlap.ladder import Ladder, Published, Rung, get_recipe
 from hotlap.recipe import part
 from hotlap.store import Store
@@ -196,6 +197,23 @@ def test_other_data_brings_its_own_normalisation(tmp_path: Path) -> None:
     assert data_component("fashion-mnist") == part("fashion-mnist")
     with pytest.raises(InputError, match=r"no data set at 'nowhere'.*one of mnist"):
         data_component("nowhere")
+
+
+def test_own_images_that_do_not_fit_as_numbers_are_refused_where_they_are_held_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (400, 12, 12), np.uint8)
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=np.arange(400) % 4)
+    recipe = tiny(epochs=1.0).with_changes({"data": data_component(tmp_path / "mine.npz")})
+    little = psutil.virtual_memory()._replace(available=3 * x.size)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    with pytest.raises(DataError, match="these images as numbers needs"):
+        Session(device="cpu", backend="torch").train(recipe, 0)
+    one_by_one = recipe.with_changes({"feed.loading": "per-image"})
+    assert Session(device="cpu", backend="torch").train(one_by_one, 0).status == "done"
+    session = Session(device="cpu")
+    if session.backend_of(recipe) == "native":  # its images stay bytes
+        assert session.train(recipe, 0).status == "done"
 
 
 def test_parts_of_the_package_are_there_when_asked_for() -> None:

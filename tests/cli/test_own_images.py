@@ -213,6 +213,22 @@ def test_data_info_shows_the_inspection(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["inspection"]["classes"].keys() == {"cat", "dog"}
 
 
+def test_data_info_takes_names_with_brackets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder(tmp_path / "photos [old] [" / "b] :cat:", (16, 16))
+    assert cli.run(["data", "info", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("b] :cat:: 10 training and 2 test images") and f"from {path};" in out
+
+
+@pytest.mark.parametrize("key", ["name", "progress", "sise"])
+def test_data_info_refuses_options_that_there_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    path = folder(tmp_path / "photos", (16, 16))
+    assert cli.run(["data", "info", str(path), "-o", f"{key}=3"]) == 2
+    assert f"unknown option for folder '{key}'" in capsys.readouterr().err
+
+
 def test_a_path_that_is_not_utf_8_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     odd = Path(f"{tmp_path}/m\udce4dchen")
     try:

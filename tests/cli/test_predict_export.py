@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
-from hotlap import cli, datasets
+from hotlap import cli, datasets, train
 from hotlap.cli.predict import _resize_of
 from hotlap.ladder import get_recipe
 from hotlap.recipe import part
 from hotlap.saved import export as exporting
-from hotlap.saved import load
+from hotlap.saved import load, save
 from hotlap.saved.pictures import Pictures
 from tiny import SYNTHETIC, tiny
 
@@ -206,6 +209,95 @@ def test_a_model_of_other_channels_takes_arrays_only(tmp_path: Path) -> None:
     assert "the model takes 5 channels" in pictures.unreadable[str(tmp_path / "a.png")]
 
 
+def test_linked_folders_are_searched_as_for_training(hotlap, models, pictures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "there").symlink_to(pictures / "more")
+    (tmp_path / "linked" / "again").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked" / "itself").symlink_to(tmp_path / "linked" / "itself")
+    status, out, err = hotlap("predict", models["grey"], tmp_path / "linked", "--json", "--quiet")
+    assert (status, err) == (0, "")
+    files = [Path(answer["file"]) for answer in json.loads(out)["predictions"]]
+    assert files == [tmp_path / "linked" / "there" / f"{i:02}.png" for i in range(6, 12)]
+
+
+def test_a_folder_that_cannot_be_read_is_told(  # type: ignore[no-untyped-def]
+    hotlap, models, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refusing(path: Path) -> Any:
+        if Path(path).name == "more":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    status, out, err = hotlap("predict", models["grey"], pictures)
+    assert (status, out) == (2, "")
+    assert "more cannot be read (Permission denied) → make it readable" in err
+
+
+@pytest.mark.parametrize(("kind", "free"), [(np.uint8, 200_000), (np.float32, 1_000_000)])
+def test_arrays_larger_than_the_memory_are_refused_and_other_files_answered(
+    hotlap, models, pictures: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, free: int
+) -> None:  # type: ignore[no-untyped-def]
+    images = np.zeros((2000, 12, 12), kind)
+    np.savez_compressed(pictures / "bomb.npz", images)
+    needed = iter([free, images.size - 1])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=next(needed)))
+    status, out, err = hotlap("predict", models["grey"], pictures, pictures / "bomb.npz", "--json")
+    assert (status, len(json.loads(out)["predictions"])) == (2, 12)
+    assert "bomb.npz" in err and "GB of memory" in err
+
+
+NOT_UTF8 = os.fsdecode(b"\xff.png")
+
+
+@pytest.fixture
+def odd_name(pictures: Path) -> Path:
+    """A folder with one picture whose name is not UTF-8."""
+    folder = pictures.parent / "odd"
+    folder.mkdir()
+    try:
+        (pictures / "00.png").rename(folder / NOT_UTF8)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    return folder
+
+
+def test_names_that_are_not_utf_8_are_escaped(hotlap, models, odd_name: Path) -> None:  # type: ignore[no-untyped-def]
+    status, out, _ = hotlap("predict", models["grey"], odd_name)
+    assert status == 0
+    assert "\\udcff.png" in "".join(line.split("  ")[0].strip() for line in out.splitlines())
+    status, out, _ = hotlap("predict", models["grey"], odd_name, "--json")
+    assert (status, json.loads(out)["predictions"][0]["file"]) == (0, str(odd_name / NOT_UTF8))
+
+
+def test_a_class_whose_folder_is_not_utf_8_is_trained_saved_and_answered(  # type: ignore[no-untyped-def]
+    hotlap, pictures: Path, tmp_path: Path, own_store: Path
+) -> None:
+    own = tmp_path / "own"
+    name = os.fsdecode(b"d\xffg")
+    for folder in ("cat", name):
+        try:
+            (own / folder).mkdir(parents=True)
+        except OSError:
+            pytest.skip("this file system takes names in UTF-8 only")
+        for i in range(6):
+            (own / folder / f"{i}.png").write_bytes((pictures / f"{i:02}.png").read_bytes())
+    (tmp_path / "tiny.json").write_text(tiny(epochs=1.0, target=0.01, batch_size=4).to_json())
+    saved = tmp_path / "m.safetensors"
+    assert hotlap("train", tmp_path / "tiny.json", "--data", own, "--save", saved)[0] in (0, 1)
+    assert load(saved, device="cpu").facts.classes == ("cat", name)
+    status, out, _ = hotlap("predict", saved, pictures, "--json")
+    assert status == 0
+    assert {answer["class"] for answer in json.loads(out)["predictions"]} <= {"cat", name}
+    assert hotlap("predict", saved, pictures)[0] == 0
+    status, out, _ = hotlap("data", "info", own)
+    assert (status, "2 classes: cat, d\\udcffg" in out) == (0, True)
+    out = hotlap("data", "info", own, "--json")[1]
+    assert json.loads(out)["class_names"] == ["cat", name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -285,6 +377,40 @@ def test_a_mismatch_leaves_nothing(hotlap, models, tmp_path: Path, monkeypatch: 
     assert status == 2
     assert "answers otherwise: probabilities differ by up to 0." in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", ["onnx", "torch-export"])
+def test_answers_that_are_no_numbers_leave_nothing(  # type: ignore[no-untyped-def]
+    hotlap, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    original = exporting.WholeModel.forward
+    monkeypatch.setattr(exporting.WholeModel, "forward", lambda self, images: original(self, images) * torch.nan)
+    status, _, err = hotlap("export", models["grey"], "--format", format_, "-o", tmp_path / "m")
+    assert status == 2
+    assert "gives answers that are no numbers; nothing is written" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_saved_model_is_never_replaced(hotlap, models, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model = tmp_path / "m.onnx"
+    model.write_bytes(models["grey"].read_bytes())
+    (tmp_path / "link").symlink_to(model)
+    for arguments in ([], ["-o", model], ["-o", tmp_path / "link"]):
+        status, out, err = hotlap("export", model, *arguments)
+        assert (status, out) == (2, "")
+        assert "is the saved model itself, which would be lost → name another file" in err
+    assert model.read_bytes() == models["grey"].read_bytes()
+
+
+def test_a_model_in_bfloat16_is_compared_in_float32_and_it_is_said(hotlap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = train(tiny().with_changes({"engine.precision": "bf16"}), device="cpu")
+    model = save(run, tmp_path / "m.safetensors")
+    status, out, _ = hotlap("export", model, "--format", "torch-export")
+    assert status == 0
+    assert "its probabilities differ from the model's in float32 by up to" in out
+    assert "The model was trained and measured in bfloat16; what is exported computes in float32." in out
+    out = hotlap("export", model, "--format", "torch-export", "--json")[1]
+    assert [json.loads(out)[key] for key in ("compared_in", "model_precision")] == ["fp32", "bf16"]
 
 
 def test_export_names_what_is_missing(hotlap, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from hotlap import datasets
 from hotlap.datasets import ImageData
-from hotlap.datasets.arrays import to_nchw, to_uint8
+from hotlap.datasets.arrays import _picked, to_nchw, to_uint8
 from hotlap.errors import DataError, HotlapError, InputError
 
 RNG = np.random.default_rng(0)
@@ -33,10 +35,15 @@ def load(path: Path, **options: Any) -> ImageData:
     return datasets.load("arrays", path=path, **options)
 
 
+def pairs_of(images: np.ndarray, labels: np.ndarray) -> dict[bytes, int]:
+    return {image.tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
+
+
 def test_grey_without_channel_axis(tmp_path: Path) -> None:
     data = load(save(tmp_path, x_train=X, y_train=Y, **TEST))
     assert data.name == "own" and data.class_names == ("0", "1", "2")
-    assert np.array_equal(data.x_train[:, 0], X) and np.array_equal(data.y_train, Y)
+    assert pairs_of(data.x_train[:, 0], data.y_train) == pairs_of(X, Y)
+    assert np.array_equal(data.x_test[:, 0], X[:9]) and np.array_equal(data.y_test, Y[:9])
     assert data.y_train.dtype == np.uint8 and data.x_train.flags.c_contiguous
 
 
@@ -46,7 +53,8 @@ def test_both_layouts(tmp_path: Path, channels: int) -> None:
     nchw = np.ascontiguousarray(nhwc.transpose(0, 3, 1, 2))
     one = load(save(tmp_path, x_train=nhwc, y_train=Y, x_test=nhwc, y_test=Y))
     two = load(save(tmp_path, x_train=nchw, y_train=Y, x_test=nchw, y_test=Y))
-    assert np.array_equal(one.x_train, nchw) and one.digest == two.digest
+    assert np.array_equal(one.x_test, nchw) and one.digest == two.digest
+    assert pairs_of(one.x_train, one.y_train) == pairs_of(nchw, Y)
 
 
 def test_an_ambiguous_layout_is_asked_for(tmp_path: Path) -> None:
@@ -71,7 +79,7 @@ def test_any_number_of_channels_when_the_layout_is_given(tmp_path: Path) -> None
 def test_fractions_are_scaled_by_what_the_whole_file_holds(tmp_path: Path) -> None:
     unit = np.linspace(0, 1, 30 * 30, dtype=np.float32).reshape(30, 6, 5)
     data = load(save(tmp_path, x_train=unit, y_train=Y, x_test=unit[:9] / 2, y_test=Y[:9]))
-    assert np.array_equal(data.x_train[:, 0], np.rint(unit * 255)) and data.x_train.max() == 255
+    assert pairs_of(data.x_train[:, 0], data.y_train) == pairs_of(np.rint(unit * 255).astype(np.uint8), Y)
     dark = load(save(tmp_path, x_train=unit * 255, y_train=Y, x_test=unit[:9], y_test=Y[:9]))
     assert dark.x_train.max() == 255 and dark.x_test.max() <= 1  # not scaled on its own
 
@@ -129,8 +137,9 @@ def test_images_that_cannot_be_used(tmp_path: Path, x: np.ndarray, message: str)
 def test_labels_are_numbered_and_their_names_kept(tmp_path: Path, y: np.ndarray, names: tuple[str, ...]) -> None:
     data = load(save(tmp_path, x_train=X, y_train=y, x_test=X[:9], y_test=y[:9]))
     assert data.class_names == names
-    assert data.y_train.tolist() == np.minimum(Y, len(names) - 1).tolist()
-    assert data.y_test.tolist() == data.y_train[:9].tolist()
+    numbers = np.minimum(Y, len(names) - 1)
+    assert pairs_of(data.x_train[:, 0], data.y_train) == pairs_of(X, numbers)
+    assert data.y_test.tolist() == numbers[:9].tolist()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +156,67 @@ def test_labels_are_numbered_and_their_names_kept(tmp_path: Path, y: np.ndarray,
 def test_labels_that_cannot_be_used(tmp_path: Path, y: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(save(tmp_path, x_train=X, y_train=y))
+
+
+@pytest.mark.parametrize("own_test", [True, False])
+def test_training_images_sorted_by_class_are_shuffled_and_test_images_stay(tmp_path: Path, own_test: bool) -> None:
+    x, y = RNG.integers(0, 256, (60, 6, 5), np.uint8), np.repeat(np.arange(3), 20)
+    path = save(tmp_path, x_train=x, y_train=y, **({"x_test": x, "y_test": y} if own_test else {}))
+    data = load(path)
+    assert set(data.y_train[:20].tolist()) == {0, 1, 2}
+    assert data.y_test.tolist() == sorted(data.y_test.tolist())
+    assert load(path).digest == data.digest != load(path, seed=1).digest
+    if own_test:
+        assert np.array_equal(data.x_test[:, 0], x)
+        assert pairs_of(data.x_train[:, 0], data.y_train) == pairs_of(x, y)
+
+
+@settings(deadline=None)
+@given(
+    kind=st.sampled_from([np.bool_, np.uint8, np.int32, np.float16, np.float32, np.float64]),
+    count=st.integers(1, 9),
+    at_once=st.integers(1, 500),
+    turned=st.booleans(),
+)
+def test_pieces_of_any_size_make_the_same_whole(kind: Any, count: int, at_once: int, turned: bool) -> None:
+    fractions = np.random.default_rng(count).random((count, 3, 4, 3))
+    images = (fractions if kind().dtype.kind == "f" else fractions * 2).astype(kind)
+    images = images.transpose(0, 3, 1, 2) if turned else images
+    scale = 255 if kind().dtype.kind in "fb" else 1
+    expected = np.rint(images.astype(np.float64 if kind is np.float64 else np.float32) * scale).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hotlap.datasets.arrays.CHUNK_BYTES", at_once)
+        assert np.array_equal(to_uint8({"x": images})["x"], expected)
+        order = np.random.default_rng(0).permutation(count)
+        assert np.array_equal(_picked(images, order), images[order])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_reading_takes_no_more_memory_than_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    monkeypatch.setattr("hotlap.datasets.arrays.CHUNK_BYTES", 2**18)
+    pixels = 6_000_000
+    path = save(tmp_path, x_train=np.zeros((1000, 100, 20, 3), kind), y_train=np.arange(1000) % 2)
+    tracemalloc.start()
+    try:
+        load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # As stored and as bytes, or as bytes twice; pieces and labels are little.
+    assert peak < max(np.dtype(kind).itemsize + 1, 2) * pixels + 4_000_000
+
+
+@pytest.mark.parametrize(("free", "message"), [(30 * 30, "own.npz needs"), (2000, "in addition to what it holds")])
+def test_more_than_the_memory_is_refused_before_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, message: str
+) -> None:
+    path = save(tmp_path, x_train=X, y_train=Y, unused=np.zeros(10**6))
+    left = iter([free, 30 * 30 - 1])
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=next(left)))
+    with pytest.raises(DataError, match=message):
+        load(path)
 
 
 def test_held_out_when_there_is_no_test_set(tmp_path: Path) -> None:

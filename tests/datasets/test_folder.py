@@ -468,6 +468,18 @@ def test_many_classes(pictures: Path) -> None:
         (lambda p: (fill(p / "train"), (p / "test" / "cat").mkdir(parents=True)), r"test/cat has no images"),
         (lambda p: (fill(p / "train"), (p / "test").mkdir(parents=True)), r"test has no class folders"),
         (lambda p: fill(p / "val"), "has val but no train folder"),
+        (lambda p: [paint(p / part / f"{at}.png") for part in ("train", "test") for at in range(3)], "no class folder"),
+        (
+            lambda p: [paint(p / part / f"{at}.png") for part in ("train", "test1") for at in range(3)],
+            "no class folder",
+        ),
+        (
+            lambda p: (fill(p / "train"), paint(p / "train" / "x.png"), fill(p / "test")),
+            r"train has images that are in",
+        ),
+        (lambda p: [paint(p / part / "x.png") for part in ("Train", "val", "more")], r"Train has images that are in"),
+        (lambda p: (fill(p / "test"), (p / "train").mkdir()), r"train has no class folders"),
+        (lambda p: (fill(p / "training"), fill(p / "testing")), "testing, training: parts of a set, not its classes"),
         (lambda p: fill(p, each=1), "class 'cat' has 1 image, too few"),
     ],
 )
@@ -476,6 +488,81 @@ def test_layouts_that_cannot_be_used(pictures: Path, make: Callable[[Path], Any]
     with pytest.raises(DataError, match=message) as caught:
         load(pictures)
     assert caught.value.fix and "\n" not in str(caught.value)
+
+
+def test_parts_that_are_not_used_are_named(pictures: Path) -> None:
+    for name in ("train", "test", "val"):
+        fill(pictures / name)
+    (pictures / "drafts").mkdir()
+    before = load(pictures).digest
+    assert "neither trained nor tested on: drafts/, val/" in info(pictures).notes
+    assert "neither trained nor tested on: drafts/, val/" in datasets.inspect("folder", path=pictures).lines()
+    (pictures / "drafts").rmdir()
+    assert "neither trained nor tested on: val/" in info(pictures).notes
+    assert load(pictures).digest == before
+    assert datasets.inspect("folder", path=pictures).as_dict()["unused"] == ["val/"]  # from the cache too
+
+
+@pytest.mark.parametrize("name", ["x", "x.png"])
+def test_a_link_to_itself_is_one_broken_entry(pictures: Path, name: str) -> None:
+    fill(pictures)
+    (pictures / "cat" / name).symlink_to(pictures / "cat" / name)
+    if name == "x":
+        assert "1 files ignored that are not images" in info(pictures).notes
+        return
+    with pytest.raises(DataError, match=r"cat/x\.png is not a file"):
+        load(pictures)
+    found = datasets.inspect("folder", path=pictures, unreadable="skip")
+    assert found.seen.unreadable == ("cat/x.png is not a file (a broken link?)",)
+    assert found.train + found.test == 10
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_a_part_of_which_nothing_can_be_read_is_named(pictures: Path, part: str) -> None:
+    fill(pictures / "train")
+    fill(pictures / "test")
+    for file in (pictures / {"training": "train", "test": "test"}[part]).rglob("*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(DataError, match=f"none of the {part} images can be read"):
+        load(pictures, unreadable="skip")
+
+
+def test_odd_metadata_leaves_an_image_in(pictures: Path) -> None:
+    fill(pictures, size=(6, 6))
+    paint(pictures / "cat" / "odd.png", size=(6, 6), seed=7, exif=b"Exif\0\0no metadata")
+    found = datasets.inspect("folder", path=pictures, unreadable="skip")
+    assert (found.train + found.test, found.seen.unreadable) == (11, ())
+    assert len(load(pictures).x_train) == found.train
+
+
+def test_turned_tiffs_have_the_size_that_they_show(pictures: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number, name in enumerate(("cat", "dog")):
+        for index in range(4):
+            paint(pictures / name / f"{index}.tif", size=(40, 30), seed=10 * number + index, exif=exif)
+    seen = datasets.look("folder", path=pictures)
+    assert seen is not None and seen.sizes == (((40, 30), 8),)
+    assert load(pictures).size == load(pictures, unreadable="skip").size == (40, 30)
+
+
+def test_an_image_that_fails_late_is_passed_over_like_one_that_fails_early(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(pictures)
+
+    def failing(path: Path, shown: str, **kind: Any) -> np.ndarray:
+        if shown == "cat/3.png":
+            raise DataError(f"{shown} cannot be read (too odd)", "remove it")
+        return read_pixels(path, shown, **kind)
+
+    monkeypatch.setattr("hotlap.datasets.pictures.read_pixels", failing)
+    with pytest.raises(DataError, match="too odd"):
+        load(pictures)
+    found = datasets.inspect("folder", path=pictures, unreadable="skip")
+    assert found.seen.unreadable == ("cat/3.png cannot be read (too odd)",)
+    (pictures / "cat" / "3.png").unlink()
+    assert load(pictures).digest == found.digest
 
 
 def test_a_class_without_test_images_is_noted(pictures: Path) -> None:

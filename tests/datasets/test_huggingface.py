@@ -16,6 +16,7 @@ from hotlap.datasets.huggingface import _Cell
 from hotlap.errors import DataError, InputError
 
 hf = pytest.importorskip("datasets")
+pyarrow = pytest.importorskip("pyarrow")
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -100,6 +101,55 @@ def test_damaged_images_are_named_or_passed_over(tmp_path: Path) -> None:
     found = datasets.inspect("huggingface", path=tmp_path / "x", unreadable="skip")
     assert found.train + found.test == 7
     assert found.seen.unreadable == ("train image 3 is not an image of a known format",)
+
+
+def named(folder: Path, count: int = 6) -> Path:
+    """A saved set whose rows only name image files, with two columns of labels."""
+    cells = []
+    for at in range(count):
+        file = folder / "images" / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(at)["bytes"])
+        cells.append({"bytes": None, "path": str(file)})
+    columns = {"picture": hf.Image(decode=False), "what": hf.Value("string"), "who": hf.Value("string")}
+    rows = {"picture": cells, "what": ["a", "b"] * (count // 2), "who": ["x", "x", "y"] * (count // 3)}
+    plain = hf.Dataset.from_dict(rows, features=hf.Features(columns))
+    plain.save_to_disk(folder / "set")
+    # Saving takes the files' bytes in, as not every version and not every tool does.
+    (arrow,) = (folder / "set").glob("*.arrow")
+    with pyarrow.OSFile(str(arrow), "wb") as file, pyarrow.ipc.new_stream(file, plain.data.table.schema) as stream:
+        stream.write_table(plain.data.table)
+    return folder / "set"
+
+
+def test_images_that_rows_only_name_are_read_again_when_they_change(tmp_path: Path, root: Path) -> None:
+    path = named(tmp_path)
+    assert all(cell["bytes"] is None for cell in hf.load_from_disk(str(path))["picture"])
+    before = load(path, label="what")
+    assert load(path, label="what").digest == before.digest
+    (tmp_path / "images" / "2.png").write_bytes(encoded(77)["bytes"])
+    after = load(path, label="what")
+    assert after.digest != before.digest
+    assert len(list((root / "huggingface").iterdir())) == 1
+    (tmp_path / "images" / "2.png").unlink()
+    with pytest.raises(DataError, match="names a file that is not here"):
+        load(path, label="what")
+
+
+def test_each_choice_of_columns_stays_cached(tmp_path: Path, root: Path) -> None:
+    path = named(tmp_path)
+    digests = {label: load(path, label=label).digest for label in ("what", "who")}
+    assert digests["what"] != digests["who"]
+    for label in ("what", "who"):
+        assert datasets.info("huggingface", path=path, label=label).cached
+    assert len(list((root / "huggingface").iterdir())) == 2
+
+
+def test_splits_that_are_not_used_are_named(tmp_path: Path) -> None:
+    splits = {name: made(4, start=10 * at) for at, name in enumerate(("train", "test", "validation", "extra"))}
+    hf.DatasetDict(splits).save_to_disk(tmp_path / "x")
+    found = datasets.inspect("huggingface", path=tmp_path / "x")
+    assert "neither trained nor tested on: validation, extra" in found.lines()
 
 
 def test_cells_without_bytes(tmp_path: Path) -> None:

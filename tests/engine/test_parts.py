@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 import torch
 
 from hotlap import datasets
+from hotlap.datasets import cache
 from hotlap.datasets.base import image_data
 from hotlap.engine import contention, environment
 from hotlap.engine.devices import choose_device, use_threads
 from hotlap.engine.evaluate import evaluate
-from hotlap.engine.feed import make_feed, normalisation
+from hotlap.engine.feed import in_memory, make_feed, normalisation
 from hotlap.engine.inspect import inspect_recipe
 from hotlap.engine.network import initialise
 from hotlap.engine.program import Program
@@ -54,6 +56,33 @@ def test_threads_are_set_for_the_block_only() -> None:
     assert torch.get_num_threads() == before
     with pytest.raises(InputError, match="at least 1"), use_threads(0):
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells which pages are in memory")
+def test_mapped_images_are_read_before_the_clock_counts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{kind}_{split}": rng.integers(0, 4, (count, 1, 64, 64) if kind == "x" else count, np.uint8)
+        for split, count in (("train", 300), ("test", 50))
+        for kind in ("x", "y")
+    }
+    entry = cache.install(tmp_path / "set", arrays, list("abcd"), root=tmp_path, source="here")
+    data = cache.open_entry(entry, "set", fix="")
+    assert resident(tmp_path / "set" / "x_train.npy") < data.x_train.nbytes // 2
+    assert in_memory(data, CPU) is data
+    for name in ("x_train", "x_test"):
+        assert resident(tmp_path / "set" / f"{name}.npy") >= arrays[name].nbytes
+    assert np.array_equal(data.x_train, arrays["x_train"])
+
+
+def resident(file: Path) -> int:
+    """Bytes of a mapped file that are in memory."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    found = 0
+    for line in lines:
+        if line.endswith(str(file)):
+            found += 1024 * int(next(text for text in lines if text.startswith("Rss:")).split()[1])
+    return found
 
 
 def test_normalised_pixels_have_mean_zero_and_spread_one() -> None:

@@ -14,7 +14,7 @@ from hotlap.bench.own_data import data_component, options_written
 from hotlap.bench.session import resolve_recipe
 from hotlap.datasets import Inspection
 from hotlap.datasets.base import Progress
-from hotlap.datasets.own import check_memory
+from hotlap.datasets.own import check_numbers
 from hotlap.engine.network import least_side
 from hotlap.ladder import get_recipe
 from hotlap.ladders import DEFAULTS
@@ -103,7 +103,7 @@ def choose(
         base = base.with_changes(adapted, name=f"{base.name} on {named}")
     recipe = resolve_recipe(base, changes=changes)
     pixels = (inspection.train + inspection.test) * inspection.channels * math.prod(inspection.size)
-    check_memory(4 * pixels, "these images as numbers", "smaller ones: --set data.size=32 --set data.resize=crop")
+    check_numbers(pixels)
     return Choice(recipe, inspection, tuple(remarks))
 
 

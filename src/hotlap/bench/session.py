@@ -14,6 +14,7 @@ from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.fitting import fitted, shrinks
 from hotlap.bench.own_data import data_component, options_written
 from hotlap.datasets.base import Progress
+from hotlap.datasets.own import check_numbers
 from hotlap.engine.backends import choose_backend, remark_on_missing
 from hotlap.engine.checkpoint import Checkpoint
 from hotlap.engine.devices import choose_device, use_threads
@@ -29,11 +30,12 @@ from hotlap.store import Store
 
 
 class _Facts(NamedTuple):
-    """What is known of a data set once it has been loaded; shape is (C, H, W) of an image."""
+    """What is known of a data set once it has been loaded; shape is (C, H, W) of an image, pixels counts them all."""
 
     digest: str
     shape: tuple[int, int, int]
     classes: int
+    pixels: int
 
 
 class Session:
@@ -93,7 +95,8 @@ class Session:
         if recipe.data not in self._data:
             with options_written("--set data.KEY=VALUE"):
                 data = datasets.load(recipe.data.name, progress=self._download, **recipe.data.options)
-            self._data[recipe.data] = _Facts(data.digest, image_shape(data), data.classes)
+            pixels = data.x_train.size + data.x_test.size
+            self._data[recipe.data] = _Facts(data.digest, image_shape(data), data.classes, pixels)
         return self._data[recipe.data]
 
     def backend_of(self, recipe: Recipe) -> Literal["torch", "native"]:
@@ -128,7 +131,7 @@ class Session:
         Raises:
             HotlapError: the recipe and the data do not go together, or the recipe cannot be trained so.
         """
-        self.fetch(recipe)
+        self._check_room(recipe)
         with use_threads(self.threads):
             return train_seeds(
                 recipe,
@@ -141,6 +144,13 @@ class Session:
                 checkpoint=self._checkpoint(recipe, seeds[0]) if len(seeds) == 1 else None,
                 backend=self.backend,
             )
+
+    def _check_room(self, recipe: Recipe) -> None:
+        """Refuse the user's own images where they do not fit into memory as PyTorch is given them, all at once."""
+        pixels = self._facts(recipe).pixels
+        at_once = recipe.feed.loading == "device" and self.device.type == "cpu"
+        if at_once and datasets.options(recipe.data.name) and self.backend_of(recipe) == "torch":
+            check_numbers(pixels)
 
     def _checkpoint(self, recipe: Recipe, seed: int) -> Checkpoint | None:
         """Return where an interrupted run is kept: beside the store; nowhere without one."""

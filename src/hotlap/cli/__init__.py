@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from hotlap.cli.output import escape_unwritable
 from hotlap.errors import HotlapError
 from hotlap.startup import defer
 
@@ -36,6 +37,7 @@ def run(arguments: list[str]) -> int:
     Returns:
         0 done, 1 target missed or training failed, 2 bad input, 130 interrupted.
     """
+    escape_unwritable()
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     if debug:

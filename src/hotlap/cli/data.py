@@ -10,7 +10,7 @@ import typer
 from hotlap.cli import options
 from hotlap.cli.output import print_json, stdout
 from hotlap.cli.progress import RunProgress
-from hotlap.errors import DataError, InputError
+from hotlap.errors import DataError, InputError, unknown_name
 
 if TYPE_CHECKING:
     from hotlap.datasets import DataInfo
@@ -28,6 +28,7 @@ def list_(json: options.Json = False) -> None:
     """List the data sets and what is in the cache."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from hotlap import datasets
 
@@ -57,7 +58,7 @@ def list_(json: options.Json = False) -> None:
         cached = f"{info.bytes / 1e6:.0f} MB" if info.cached else f"no: hotlap data fetch {info.name}"
         table.add_row(info.name, f"{info.train:,}", f"{info.test:,}", size, str(info.classes), cached)
     for name, problem in damaged.items():
-        table.add_row(name, "", "", "", "", problem)
+        table.add_row(name, "", "", "", "", Text(problem))
     for name in own:
         table.add_row(name, "", "", "", "", "options: " + ", ".join(datasets.options(name)))
     console = stdout()
@@ -117,6 +118,9 @@ def info(
     given = {**(component.options if component else {}), **_read_options(option)}
     with options_written("--option KEY=VALUE"):
         known = component.name if component else name
+        for key in given:
+            if key not in datasets.options(known):
+                raise unknown_name(f"option for {known}", key, datasets.options(known))
         facts = datasets.info(known, **given)
         # Own data may hold surprises; published data are what they are.
         found = datasets.inspect(known, **given) if datasets.options(known) else None
@@ -144,16 +148,19 @@ def _read_options(settings: list[str] | None) -> dict[str, Any]:
 def _print_info(facts: DataInfo) -> None:
     console = stdout()
     size = f"{facts.channels}×{facts.size[0]}×{facts.size[1]}"
-    console.print(f"{facts.name}: {facts.train:,} training and {facts.test:,} test images of {size}, uint8")
-    console.print(f"{facts.classes} classes: {', '.join(facts.class_names)}", markup=False, soft_wrap=True)
+    lines = [
+        f"{facts.name}: {facts.train:,} training and {facts.test:,} test images of {size}, uint8",
+        f"{facts.classes} classes: {', '.join(facts.class_names)}",
+    ]
     if facts.train_per_class:
-        console.print(f"training images per class: {min(facts.train_per_class)} to {max(facts.train_per_class)}")
+        lines.append(f"training images per class: {min(facts.train_per_class)} to {max(facts.train_per_class)}")
     if facts.mean and facts.std:
-        console.print(f"mean {_list(facts.mean)}, std {_list(facts.std)} (pixels as 0 to 1)")
+        lines.append(f"mean {_list(facts.mean)}, std {_list(facts.std)} (pixels as 0 to 1)")
     where = f"in {facts.where}, from {facts.source}" if facts.where else "not in the cache"
-    console.print(f"{facts.bytes / 1e6:.1f} MB decoded, {where}; digest {facts.digest[:12]}", soft_wrap=True)
-    for note in facts.notes:
-        console.print(note, markup=False, soft_wrap=True)
+    lines.append(f"{facts.bytes / 1e6:.1f} MB decoded, {where}; digest {facts.digest[:12]}")
+    for line in (*lines, *facts.notes):
+        # Names of folders and classes may hold brackets.
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _list(values: tuple[float, ...]) -> str:

@@ -9,7 +9,9 @@ import typer
 
 from hotlap.cli import options
 from hotlap.cli.output import print_json, stdout
+from hotlap.errors import InputError
 
+_LOW = {"bf16": "bfloat16", "fp16": "float16"}
 _ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 
@@ -27,16 +29,19 @@ def export(
     """Export a saved model, and check what was exported against it.
 
     Input: images (N, C, H, W) float32 in 0 to 1, for any N; normalisation is inside. Test-time augmentation is not
-    exported. What is written is compared with the model, on the whole test set where that is on this machine; where
-    probabilities differ by more than 0.0001 nothing is kept.
+    exported, and the arithmetic is float32, also of a model that answers in bfloat16 or float16. What is written is
+    compared with the model in float32, on the whole test set where that is on this machine; where probabilities differ
+    by more than 0.0001 nothing is kept.
     """
     from hotlap.cli.progress import RunProgress
     from hotlap.engine.devices import use_threads
     from hotlap.saved import export as exporting
     from hotlap.saved import load
 
-    loaded = load(model, device="cpu")
     path = out if out is not None else model.with_suffix(_ENDINGS[format_])
+    loaded = load(model, device="cpu")
+    if path.exists() and path.samefile(model):
+        raise InputError(f"{path} is the saved model itself, which would be lost", "name another file: --out FILE")
     with RunProgress(0, quiet=quiet) as progress, use_threads(threads):
         images = exporting.test_set_of(loaded)
         progress.start(f"exporting to {path}", len(images) if images is not None else None)
@@ -58,6 +63,8 @@ def export(
         "on_test_set": images is not None,
         "largest_difference": done.difference,
         "other_answers": done.changed,
+        "compared_in": "fp32",
+        "model_precision": facts.precision,
         "augmentation_left_out": augmentation.name if augmentation is not None else None,
     }
     if json:
@@ -69,11 +76,15 @@ def export(
 def _print(document: dict[str, Any]) -> None:
     shape = ", ".join(map(str, document["input"]["shape"]))
     of = "test images" if document["on_test_set"] else "random images"
+    low = _LOW.get(document["model_precision"])
+    own = " in float32" if low is not None else ""
     lines = [
         f"{document['file']} maps images ({shape}) float32 in 0 to 1 to {document['output']}.",
-        f"On {document['images_compared']:,} {of} its probabilities differ from the model's by up to "
+        f"On {document['images_compared']:,} {of} its probabilities differ from the model's{own} by up to "
         f"{document['largest_difference']:.1e}; {document['other_answers']} get another class.",
     ]
+    if low is not None:
+        lines.append(f"The model was trained and measured in {low}; what is exported computes in float32.")
     if document["norms"]:
         lines.append(f"{document['norms_folded']} of {document['norms']} normalisations are folded into convolutions.")
     if document["augmentation_left_out"]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hotlap.datasets.base import ARRAY_NAMES, Array, Arrays, Progress, image_data, label_dtype
+from hotlap.datasets.base import ARRAY_NAMES, CHUNK_BYTES, Array, Arrays, Progress, image_data, label_dtype
 from hotlap.datasets.decode import one_line
-from hotlap.datasets.own import check_memory, choice, existing_path, fraction, held_out, whole
+from hotlap.datasets.own import check_memory, choice, existing_path, fraction, held_out, shuffled, whole
 from hotlap.datasets.spec import Built, OwnSet, Seen
 from hotlap.errors import DataError, InputError
 
@@ -42,9 +43,7 @@ def read_npz(path: Path) -> tuple[Arrays, tuple[str, ...]]:
         DataError: not an .npz file, damaged, pickled, or without training data.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        check_memory(size, path.name, "use a smaller file")
+        check_unpacked(path, ARRAY_NAMES)
         with np.load(path, allow_pickle=False) as file:
             names = tuple(file.files)
             if missing := [name for name in ("x_train", "y_train") if name not in names]:
@@ -59,6 +58,20 @@ def read_npz(path: Path) -> tuple[Arrays, tuple[str, ...]]:
             )
     except _DAMAGE as error:
         raise DataError(f"{path.name} cannot be read as .npz ({one_line(error)})", "save it with np.savez") from error
+
+
+def check_unpacked(path: Path, names: Sequence[str]) -> None:
+    """Refuse an .npz file of which these arrays would not fit into the free memory, before anything is unpacked.
+
+    Raises:
+        DataError: too large.
+        zipfile.BadZipFile: no .npz file.
+        OSError: it cannot be read.
+    """
+    with zipfile.ZipFile(path) as archive:
+        known = {name for array in names for name in (array, f"{array}.npy")}
+        size = sum(member.file_size for member in archive.infolist() if member.filename in known)
+    check_memory(size, path.name, "use a smaller file")
 
 
 def _member(file: Any, name: str) -> Array:
@@ -114,6 +127,10 @@ def to_uint8(splits: dict[str, Array]) -> dict[str, Array]:
     Args:
         splits: name → images of any shape; not modified.
 
+    Returns:
+        The images by name; those that are uint8 already are returned themselves. Beside the result, only a little
+        memory is used.
+
     Raises:
         DataError: values outside the range, not a number, infinite, or no numbers at all.
     """
@@ -122,9 +139,11 @@ def to_uint8(splits: dict[str, Array]) -> dict[str, Array]:
             raise DataError(f"{name} holds {images.dtype}", "images must be whole numbers 0 to 255 or fractions 0 to 1")
         if images.size == 0:
             raise DataError(f"{name} is empty {images.shape}")
-        if images.dtype.kind == "f" and not np.isfinite(images).all():
+        with np.errstate(invalid="ignore"):
+            low, high = images.min(), images.max()
+        # One that is not finite shows in the lowest or the highest.
+        if images.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
             raise DataError(f"{name} holds values that are not finite numbers", "replace NaN and infinity")
-        low, high = images.min(), images.max()
         if images.dtype.kind != "b" and (low < 0 or high > 255):
             raise DataError(
                 f"{name} holds values from {low:g} to {high:g}",
@@ -135,12 +154,32 @@ def to_uint8(splits: dict[str, Array]) -> dict[str, Array]:
 
 
 def _one_to_uint8(images: Array, unit: bool) -> Array:
-    if images.dtype.kind == "b":
-        return np.asarray(images.astype(np.uint8) * np.uint8(255))
-    if images.dtype.kind == "f":
-        wide = images.astype(np.float64 if images.dtype.itemsize > 4 else np.float32)
-        return np.asarray(np.rint(wide * 255 if unit else wide).astype(np.uint8))
-    return images.astype(np.uint8)
+    if images.dtype == np.uint8:
+        return images
+    out = np.empty(images.shape, np.uint8)
+    for piece in _pieces(images, len(images)):
+        some = images[piece]
+        if images.dtype.kind == "f":
+            wide = some.astype(np.float64 if images.dtype.itemsize > 4 else np.float32)
+            some = np.rint(wide * 255 if unit else wide)
+        out[piece] = some
+        if images.dtype.kind == "b":
+            out[piece] *= np.uint8(255)
+    return out
+
+
+def _picked(images: Array, order: Array) -> Array:
+    """Some images in another order, a C-contiguous copy."""
+    out = np.empty((len(order), *images.shape[1:]), images.dtype)
+    for piece in _pieces(images, len(order)):
+        out[piece] = images[order[piece]]
+    return out
+
+
+def _pieces(images: Array, count: int) -> Iterator[slice]:
+    """Cut ``count`` images into pieces, since intermediate copies of all would take several times their memory."""
+    step = max(1, CHUNK_BYTES // max(1, images[:1].nbytes))
+    yield from (slice(start, start + step) for start in range(0, count, step))
 
 
 def plain_labels(labels: Array, name: str) -> Array:
@@ -168,8 +207,7 @@ def _build(root: Any, progress: Progress, **options: Any) -> Built:
         raise InputError(f"path {path} is a folder", "for a folder of images use the data set 'folder'")
     progress.start(f"reading {path.name}", None)
     try:
-        found, unused = read_npz(path)
-        return _from_arrays(path, found, unused, layout, share, seed)
+        return _from_arrays(path, *read_npz(path), layout, share, seed)
     finally:
         progress.done()
 
@@ -178,7 +216,11 @@ def _from_arrays(
     path: Path, found: Arrays, unused: tuple[str, ...], layout: str | None, share: float, seed: int
 ) -> Built:
     splits = [split for split in ("train", "test") if f"x_{split}" in found]
-    images = to_uint8({f"x_{split}": to_nchw(found[f"x_{split}"], f"x_{split}", layout) for split in splits})
+    # Beside what is read: the images as bytes, or, once that is let go, the shuffled ones.
+    pixels = sum(found[f"x_{split}"].size for split in splits)
+    check_memory(pixels, f"{path.name}, in addition to what it holds,", "use a smaller file")
+    # Taken out, so that the images as they were stored are let go.
+    images = to_uint8({f"x_{split}": to_nchw(found.pop(f"x_{split}"), f"x_{split}", layout) for split in splits})
     labels = {f"y_{split}": plain_labels(found[f"y_{split}"], f"y_{split}") for split in splits}
     for split in splits:
         if len(images[f"x_{split}"]) != len(labels[f"y_{split}"]):
@@ -200,16 +242,15 @@ def _from_arrays(
         if len(new):
             raise DataError(f"y_test has classes that y_train lacks: {', '.join(map(str, new[:5].tolist()))}")
         arrays["y_test"] = np.searchsorted(known, labels["y_test"]).astype(dtype)
+        train = np.arange(len(arrays["y_train"]))
     else:
         train, test = held_out(arrays["y_train"], names, share, seed)
-        arrays = {
-            "x_train": arrays["x_train"][train],
-            "y_train": arrays["y_train"][train],
-            "x_test": arrays["x_train"][test],
-            "y_test": arrays["y_train"][test],
-        }
+        arrays |= {"x_test": _picked(arrays["x_train"], test), "y_test": arrays["y_train"][test]}
         held = len(test)
         notes.append(f"{held} of {len(train) + len(test)} images held out for testing")
+    # A file may come sorted by class, as folders do.
+    train = train[shuffled(len(train), seed)]
+    arrays |= {"x_train": _picked(arrays["x_train"], train), "y_train": arrays["y_train"][train]}
     data = image_data(path.stem, arrays, names)
     seen = Seen(sizes=((data.size, len(data.x_train) + len(data.x_test)),), held_out=held)
     return Built(data, source=str(path), notes=tuple(notes), seen=seen)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -202,6 +203,15 @@ def open_entry(entry: Entry, name: str, *, fix: str) -> ImageData:
         return data.validate()
     except DataError as error:
         raise DataError(error.cause, fix) from error
+
+
+def read_pages(data: ImageData) -> None:
+    """Read memory-mapped arrays from the disk now rather than when they are first used: a byte of every page."""
+    for array in data.arrays.values():
+        if isinstance(array.base, np.memmap):
+            every = np.asarray(array).reshape(-1).view(np.uint8)
+            every[:: mmap.PAGESIZE].max()
+            every[-1:].max()  # the last page may hold less than a step
 
 
 def install(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from hotlap.errors import DataError, InputError
 
 _LAYOUT = "put the images into CLASS/… or train/CLASS/… and test/CLASS/…"
 
+_PARTS = frozenset(("train", "training", *TEST_NAMES, "testing", "tests", "eval", "evaluation"))
+"""What parts of a set are called, numbers after it left out; a set whose classes all are called so is none."""
+
 
 def scan(root: Path, *, tolerant: bool = False) -> Scan:
     """List the images of a folder by class; hidden files are passed over, other files counted.
@@ -25,7 +30,8 @@ def scan(root: Path, *, tolerant: bool = False) -> Scan:
         tolerant: pass over broken links.
 
     Raises:
-        DataError: no classes, a single one, one without images, or a test class that is not among the training ones.
+        DataError: no classes, a single one, one without images, parts that have none, or a test class that is not
+            among the training ones.
     """
     result = Scan(tolerant=tolerant)
     folders, files = _list(root)
@@ -37,8 +43,7 @@ def scan(root: Path, *, tolerant: bool = False) -> Scan:
     # A folder called "train" with pictures right in it is a class (of vehicles, say), not the training part.
     split = train is not None and bool(_list(train)[0]) and not any(_is_image(f) for f in _list(train)[1])
     if not split:
-        if parts and set(parts) <= set(TEST_NAMES):
-            raise DataError(f"{root} has {', '.join(folders)} but no train folder", _LAYOUT)
+        _check_no_parts(root, folders, parts)
         result.class_names, result.train = _classes(root, root, result, None)
         return result
     assert train is not None
@@ -47,7 +52,24 @@ def scan(root: Path, *, tolerant: bool = False) -> Scan:
     test = next((parts[name] for name in TEST_NAMES if name in parts), None)
     if test is not None:
         result.test = _classes(root, test, result, result.class_names)[1]
+    result.unused = [f"{name}/" for name, path in folders.items() if path not in (train, test)]
     return result
+
+
+def _check_no_parts(root: Path, folders: dict[str, Path], parts: dict[str, Path]) -> None:
+    """Refuse folders that are the parts of a set, since they would be trained on as if they were its classes."""
+    if not parts or not (
+        all(name.rstrip("0123456789_- ") in _PARTS for name in parts)
+        or ("train" in parts and parts.keys() & TEST_NAMES)
+    ):
+        return
+    if parts.keys() <= set(TEST_NAMES):
+        raise DataError(f"{root} has {', '.join(folders)} but no train folder", _LAYOUT)
+    if "train" not in parts:
+        way_out = "call them train and test, each with one folder per class"
+        raise DataError(f"{root} has {', '.join(folders)}: parts of a set, not its classes", way_out)
+    flat = "images that are in no class folder" if any(map(_is_image, _list(parts["train"])[1])) else "no class folders"
+    raise DataError(f"{parts['train']} has {flat}", f"{_LAYOUT}, or rename what is a class")
 
 
 def _list(folder: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -57,14 +79,44 @@ def _list(folder: Path) -> tuple[dict[str, Path], list[Path]]:
             seen = sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)
             # One form of accented letters, so that folders from different systems have the same class name.
             folders: dict[str, Path] = {}
-            for entry in (e for e in seen if e.is_dir()):
+            for entry in filter(_is_folder, seen):
                 name = unicodedata.normalize("NFC", entry.name)
                 if name in folders:
                     raise DataError(f"{folder} has two folders called {name}, spelt in two ways", "put them together")
                 folders[name] = Path(entry.path)
-            return folders, [Path(e.path) for e in seen if not e.is_dir()]
+            return folders, [Path(e.path) for e in seen if not _is_folder(e)]
     except OSError as error:
-        raise DataError(f"folder {folder} cannot be read ({error.strerror})") from error
+        raise DataError(
+            f"folder {folder} cannot be read ({error.strerror})", "make it readable, or remove it"
+        ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False  # a link that leads to itself
+
+
+def files_below(top: Path) -> Iterator[Path]:
+    """Yield all files below a folder, hidden ones left out; links are followed, and each real folder is read once.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    visited: set[tuple[int, int]] = set()
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        place = folder.stat()
+        if (place.st_dev, place.st_ino) in visited:  # a link that leads back up
+            continue
+        visited.add((place.st_dev, place.st_ino))
+        folders, files = _list(folder)
+        waiting += folders.values()
+        yield from files
 
 
 def _is_image(path: Path) -> bool:
@@ -95,31 +147,21 @@ def _classes(root: Path, above: Path, result: Scan, known: list[str] | None) -> 
 
 
 def _pictures(root: Path, top: Path, label: int, result: Scan) -> list[Picture]:
-    """Images under a class folder at any depth, in the order of their paths; each real folder is read once."""
+    """Images under a class folder at any depth, in the order of their paths."""
     pictures: list[Picture] = []
-    visited: set[tuple[int, int]] = set()
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        place = folder.stat()
-        if (place.st_dev, place.st_ino) in visited:  # a link that leads back up
+    for file in files_below(top):
+        if not _is_image(file):
+            result.ignored += 1
             continue
-        visited.add((place.st_dev, place.st_ino))
-        folders, files = _list(folder)
-        waiting += folders.values()
-        for file in files:
-            if not _is_image(file):
-                result.ignored += 1
-                continue
-            shown = str(file.relative_to(root))
-            if not file.is_file():
-                problem = f"{shown} is not a file (a broken link?)"
-                if not result.tolerant:
-                    raise DataError(problem, "replace or remove it")
-                result.broken.append(problem)
-                continue
-            facts = file.stat()
-            pictures.append(Picture(file, shown, label, facts.st_size, max(facts.st_mtime_ns, facts.st_ctime_ns)))
+        shown = str(file.relative_to(root))
+        if not file.is_file():
+            problem = f"{shown} is not a file (a broken link?)"
+            if not result.tolerant:
+                raise DataError(problem, "replace or remove it")
+            result.broken.append(problem)
+            continue
+        facts = file.stat()
+        pictures.append(Picture(file, shown, label, facts.st_size, max(facts.st_mtime_ns, facts.st_ctime_ns)))
     return sorted(pictures, key=lambda picture: picture.shown)
 
 
@@ -137,7 +179,8 @@ def _look(root: Path, progress: Progress, **options: Any) -> Seen:
 
 def _build(root: Path, progress: Progress, **options: Any) -> Built:
     path, found, how = _found(options)
-    files = digest_of([str(path.resolve()), [(p.shown, p.length, p.changed) for p in found.pictures], found.broken])
+    facts = [(p.shown, p.length, p.changed) for p in found.pictures]
+    files = digest_of([str(path.resolve()), facts, found.broken, *found.unused])
     return build(found, how, kind="folder", path=path, root=root, files=files, progress=progress)
 
 

@@ -116,6 +116,7 @@ def _scan(path: Path, options: Mapping[str, Any], *, tolerant: bool) -> Scan:
         if not {image, label} <= set(splits[test].features):
             raise DataError(f"the {test} split has other columns than train", "save both with the same columns")
         found.test = _pictures(splits[test], test, image, _labels(stored[test], known, test))
+    found.unused = [name for name in splits if name not in ("train", test)]
     return found
 
 
@@ -132,10 +133,35 @@ def _pictures(rows: Any, split: str, image: str, labels: list[int]) -> list[Pict
 
     encoded = rows.select_columns([image]).cast_column(image, Image(decode=False))
     length = max(1, round((encoded.data.nbytes or 0) / max(1, len(labels))))
+    files = _files(encoded, image)
     return [
-        Picture(_Cell(encoded, image, at, f"{split} image {at}"), f"{split} image {at}", label, length)
+        Picture(
+            _Cell(encoded, image, at, f"{split} image {at}"), f"{split} image {at}", label, *files.get(at, (length, 0))
+        )
         for at, label in enumerate(labels)
     ]
+
+
+def _files(encoded: Any, image: str) -> dict[int, tuple[int, int]]:
+    """Length in bytes and time of change in ns of the files that rows only name, by row; zeros where there is none."""
+    found: dict[int, tuple[int, int]] = {}
+    first = 0
+    for chunk in encoded.data.column(image).chunks:
+        missing = np.flatnonzero(chunk.field("bytes").is_null().to_numpy(zero_copy_only=False))
+        for at, name in zip(missing.tolist(), chunk.field("path").take(missing).to_pylist(), strict=True):
+            found[first + at] = _length_and_change(name)
+        first += len(chunk)
+    return found
+
+
+def _length_and_change(name: str | None) -> tuple[int, int]:
+    try:
+        facts = Path(name).stat() if name else None
+    except (OSError, ValueError):  # no such file, or no name of one
+        facts = None
+    if facts is None:
+        return 0, 0
+    return facts.st_size, max(facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def _found(options: Mapping[str, Any]) -> tuple[Path, Scan, Reading]:
@@ -157,8 +183,9 @@ def _build(root: Path, progress: Progress, **options: Any) -> Built:
         for file in sorted(path.rglob("*"))
         if file.is_file() and not file.name.startswith("cache-")
     ]
-    files = digest_of([str(path.resolve()), state, options["image"], options["label"]])
-    return build(found, how, kind=NAME, path=path, root=root, files=files, progress=progress)
+    files = digest_of([str(path.resolve()), state, [(p.length, p.changed) for p in found.pictures], found.unused])
+    chosen = (options["image"], options["label"])
+    return build(found, how, kind=NAME, path=path, root=root, files=files, progress=progress, chosen=chosen)
 
 
 DATASET = OwnSet(

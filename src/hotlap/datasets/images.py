@@ -1,7 +1,8 @@
 """Reads one image file of the user's into uint8 pixels, whatever its colour mode and size.
 
 Transparent pixels are laid on white; 16-bit grey is scaled by its full range, 65535; the orientation that a camera
-wrote into the file is applied; of an animation the first frame is read; colour profiles are ignored.
+wrote into the file is applied, where it can be read; of an animation the first frame is read; colour profiles are
+ignored.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ MAX_PIXELS = 64_000_000  # of one file; anything larger is a mistake or an attac
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _ORIENTATION = 0x0112
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+"""What brings an image of orientation 2 to 8 upright; from 5 on width and height change places."""
 _GREY_MODES = ("1", "L", "LA", "La", "I")
 
 
@@ -62,7 +65,9 @@ def _opened(path: File, shown: str) -> Iterator[Image]:
         with warnings.catch_warnings():
             # Pillow warns about odd metadata, which nobody can act on, and about sizes, which are checked below.
             warnings.simplefilter("ignore")
-            with Image.open(path if isinstance(path, Path) else path.open(), formats=_FORMATS) as image:
+            # Opened here: files that Pillow opens it may map, and then it takes turned TIFFs for upright ones.
+            opened = path.open("rb") if isinstance(path, Path) else path.open()
+            with opened as file, Image.open(file, formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(
                         f"{shown} is {image.height}x{image.width}, more than {MAX_PIXELS} pixels", "shrink or remove it"
@@ -91,13 +96,38 @@ def read_header(path: File, shown: str, *, whole: bool = False) -> Header:
     """
     with _opened(path, shown) as image:
         if whole:
-            _plain(image, shown)
-            image.load()
+            _plain(_upright(image), shown)
         width, height = image.size
         # Asking a PNG for its orientation may decode it; a square one need not be asked.
-        if width != height and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+        if width != height and _orientation(image) >= 5:
             width, height = height, width
         return Header((height, width), _is_grey(image))
+
+
+def _orientation(image: Image) -> int:
+    """How the camera was held, 1 to 8; 1 where that cannot be told, since odd metadata spoils no picture."""
+    late = image.format == "PNG" and "exif" not in image.info
+    # Pillow turns a TIFF while it decodes it, and no longer says how it was.
+    if late or (image.format == "TIFF" and _asked(image) != 1):
+        image.load()
+    return _asked(image)
+
+
+def _asked(image: Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # the kinds are as many as for damaged files
+        return 1
+    return found if isinstance(found, int) and 2 <= found <= 8 else 1
+
+
+def _upright(image: Image) -> Image:
+    """Decode an image and turn it as the camera was held."""
+    from PIL.Image import Transpose
+
+    image.load()
+    found = _orientation(image)
+    return image if found == 1 else image.transpose(Transpose[_TURNS[found - 2]])
 
 
 def _is_grey(image: Image) -> bool:
@@ -125,10 +155,8 @@ def read_pixels(path: File, shown: str, *, channels: int, size: tuple[int, int],
     Raises:
         DataError: the file cannot be read, or has another size and ``resize`` is ``refuse``.
     """
-    from PIL import ImageOps
-
     with _opened(path, shown) as file:
-        return fit_pixels(ImageOps.exif_transpose(file), shown, channels=channels, size=size, resize=resize)
+        return fit_pixels(_upright(file), shown, channels=channels, size=size, resize=resize)
 
 
 def fit_pixels(image: Image, shown: str, *, channels: int, size: tuple[int, int], resize: str) -> Array:
@@ -158,11 +186,22 @@ def fit_pixels(image: Image, shown: str, *, channels: int, size: tuple[int, int]
         elif resize == "crop":
             image = ImageOps.fit(image, target, bilinear)
         elif resize == "pad":
-            image = ImageOps.pad(image, target, bilinear, color=0)
+            image = ImageOps.pad(_not_too_thin(image, target), target, bilinear, color=0)
         else:
             raise DataError(f"{shown} is {image.height}x{image.width}, not {size[0]}x{size[1]}")
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _not_too_thin(image: Image, frame: tuple[int, int]) -> Image:
+    """An image that would vanish when it is fitted into the frame is one pixel thick there."""
+    from PIL.Image import Resampling
+
+    if round(image.height / image.width * frame[0]) == 0:
+        return image.resize((frame[0], 1), Resampling.BILINEAR)
+    if round(image.width / image.height * frame[1]) == 0:
+        return image.resize((1, frame[1]), Resampling.BILINEAR)
+    return image
 
 
 def _plain(image: Image, shown: str) -> Image:

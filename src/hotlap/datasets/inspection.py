@@ -93,6 +93,7 @@ class Inspection:
             "sizes": [[list(size), count] for size, count in self.seen.sizes],
             "ignored": self.seen.ignored,
             "unreadable": list(self.seen.unreadable),
+            "unused": list(self.seen.unused),
         }
 
     def _first(self) -> str:
@@ -143,6 +144,10 @@ class Inspection:
             lines.append(f"images left out that cannot be read, {len(self.seen.unreadable):,}: {shown}{more}")
         if self.seen.ignored:
             lines.append(f"other files, ignored: {self.seen.ignored:,}")
+        if unused := self.seen.unused:
+            lines.append(
+                f"neither trained nor tested on: {', '.join(unused[:_SHOWN])}{', …' if unused[_SHOWN:] else ''}"
+            )
         return lines
 
 

@@ -78,6 +78,19 @@ def check_memory(needed: int, what: str, fix: str) -> None:
         raise DataError(f"{what} needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free", fix)
 
 
+def check_numbers(pixels: int) -> None:
+    """Refuse images that would not fit into the free memory as numbers of 4 bytes, as they are trained on (DataError).
+
+    Args:
+        pixels: of all images and channels.
+    """
+    check_memory(
+        4 * pixels,
+        "these images as numbers",
+        "use smaller ones; of a folder: --set data.size=32 --set data.resize=crop",
+    )
+
+
 def generator(seed: int, stream: int) -> np.random.Generator:
     """A generator of its own for each use, so that changing one thing does not change the others."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, stream))))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Scan:
     """What there is, before any image is opened; ``test`` is None where there is no test set.
 
     ``broken`` has a line for each entry that is no file; ``tolerant`` says to write them there instead of raising.
+    ``unused`` names parts that are neither the training nor the test part.
     """
 
     class_names: list[str] = field(default_factory=list)
@@ -57,6 +58,7 @@ class Scan:
     ignored: int = 0
     broken: list[str] = field(default_factory=list)
     tolerant: bool = False
+    unused: list[str] = field(default_factory=list)
 
     @property
     def pictures(self) -> list[Picture]:
@@ -105,10 +107,20 @@ def look(found: Scan, progress: Progress) -> Seen:
 def _seen(found: Scan, headers: Mapping[int, Header | DataError], held: int | None = None) -> Seen:
     counts = Counter(header.size for header in headers.values() if isinstance(header, Header))
     unreadable = [*found.broken, *(header.cause for header in headers.values() if isinstance(header, DataError))]
-    return Seen(tuple(counts.most_common()), found.ignored, tuple(unreadable), held)
+    return Seen(tuple(counts.most_common()), found.ignored, tuple(unreadable), held, tuple(found.unused))
 
 
-def build(found: Scan, how: Reading, *, kind: str, path: Path, root: Path, files: str, progress: Progress) -> Built:
+def build(
+    found: Scan,
+    how: Reading,
+    *,
+    kind: str,
+    path: Path,
+    root: Path,
+    files: str,
+    progress: Progress,
+    chosen: Sequence[str | None] = (),
+) -> Built:
     """Read images, or take them from the cache where nothing has changed.
 
     Args:
@@ -119,6 +131,7 @@ def build(found: Scan, how: Reading, *, kind: str, path: Path, root: Path, files
         root: the cache.
         files: digest of the state of the user's files.
         progress: told about reading.
+        chosen: what was chosen of these files; each choice is cached beside the others.
 
     Raises:
         DataError: an image cannot be read or has another size, or there are too few.
@@ -126,7 +139,7 @@ def build(found: Scan, how: Reading, *, kind: str, path: Path, root: Path, files
     name = path.resolve().name or kind
     holdout = None if found.test is not None else how.holdout
     key = digest_of(
-        [cache.FORMAT, files, how.size, how.resize, holdout, how.seed, how.channels, found.ignored, how.skip]
+        [cache.FORMAT, files, how.size, how.resize, holdout, how.seed, how.channels, found.ignored, how.skip, *chosen]
     )
     target = root / kind / key
     if (stored := _stored(target, name)) is not None:
@@ -136,8 +149,8 @@ def build(found: Scan, how: Reading, *, kind: str, path: Path, root: Path, files
     notes = _notes(seen, class_names, arrays)
     try:
         with cache.locked(root, kind, progress=progress, timeout=_LOCK_SECONDS):
-            _clean(target, str(path), files)
-            origin = {"path": str(path), "files": files, "seen": asdict(seen)}
+            origin = {"path": str(path), "files": files, "chosen": list(chosen), "seen": asdict(seen)}
+            _clean(target, origin)
             cache.install(target, arrays, class_names, root=root, source=str(path), notes=notes, origin=origin)
     except DataError as error:
         # The images are read; a cache that cannot be written only makes the next load as slow as this one.
@@ -153,6 +166,8 @@ def digest_of(facts: Any) -> str:
 
 def _notes(seen: Seen, class_names: list[str], arrays: Arrays) -> tuple[str, ...]:
     notes = [f"{seen.ignored} files ignored that are not images"] if seen.ignored else []
+    if seen.unused:
+        notes.append(f"neither trained nor tested on: {', '.join(seen.unused)}")
     if seen.unreadable:
         notes.append(f"{len(seen.unreadable)} left out that cannot be read, e.g. {seen.unreadable[0]}")
     if seen.held_out is not None:
@@ -178,11 +193,12 @@ def _stored(target: Path, name: str) -> Built | None:
 
 def _seen_of(document: Mapping[str, Any]) -> Seen:
     sizes = tuple(((int(height), int(width)), int(count)) for (height, width), count in document["sizes"])
-    return Seen(sizes, document["ignored"], tuple(document["unreadable"]), document["held_out"])
+    unused = tuple(document.get("unused", ()))
+    return Seen(sizes, document["ignored"], tuple(document["unreadable"]), document["held_out"], unused)
 
 
-def _clean(target: Path, path: str, files: str) -> None:
-    """Remove what killed processes left, and the data of earlier states of the same folder."""
+def _clean(target: Path, new: Mapping[str, Any]) -> None:
+    """Remove what killed processes left, and the data of earlier states of the folder that ``new`` comes from."""
     if not target.parent.is_dir():
         return
     for other in target.parent.iterdir():
@@ -193,8 +209,9 @@ def _clean(target: Path, path: str, files: str) -> None:
             entry = cache.find(other, fix="")
         except DataError:
             continue
-        origin = entry.manifest["origin"] if entry is not None else {}
-        if origin.get("path") == path and origin.get("files") != files:
+        old = entry.manifest["origin"] if entry is not None else {}
+        same = old.get("path") == new["path"] and old.get("chosen", new["chosen"]) == new["chosen"]
+        if same and old.get("files") != new["files"]:
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -202,6 +219,24 @@ def _read(found: Scan, how: Reading, progress: Progress) -> tuple[Arrays, list[s
     """Decode every image and split; returns the arrays, the class names and what was met."""
     # Where damage is passed over, it must be known before the split: every image is decoded once for that.
     headers = _headers(found.pictures, progress, skip=how.skip, whole=how.skip)
+    while True:
+        arrays, held, failed = _decoded(found, how, headers, progress)
+        if not failed:
+            return arrays, found.class_names, _seen(found, headers, held)
+        # Rare: an image that decodes but cannot be brought to its size. Without it the split is another.
+        del arrays
+        headers.update(failed)
+
+
+def _decoded(
+    found: Scan, how: Reading, headers: Mapping[int, Header | DataError], progress: Progress
+) -> tuple[Arrays, int | None, dict[int, DataError]]:
+    """Split the images whose headers are known and decode them.
+
+    Returns:
+        The arrays; how many images were held out, None where there is a test part; and the errors of images that
+        are to be passed over, by their place.
+    """
     readable = {at: header for at, header in headers.items() if isinstance(header, Header)}
     pictures = [found.pictures[at] for at in readable]
     if not pictures:
@@ -217,6 +252,9 @@ def _read(found: Scan, how: Reading, progress: Progress) -> tuple[Arrays, list[s
     else:
         trains = sum(at < len(found.train) for at in readable)
         train, test = np.arange(trains), np.arange(trains, len(pictures))
+    for name, indices in (("training", train), ("test", test)):
+        if not len(indices):
+            raise DataError(f"none of the {name} images can be read", "replace them")
     train = train[shuffled(len(train), how.seed)]
     arrays = {
         "x_train": np.empty((len(train), depth, *size), np.uint8),
@@ -224,20 +262,32 @@ def _read(found: Scan, how: Reading, progress: Progress) -> tuple[Arrays, list[s
         "x_test": np.empty((len(test), depth, *size), np.uint8),
         "y_test": labels[test],
     }
+    places, failed = list(readable), dict[int, DataError]()
     progress.start("reading images", sum(picture.length for picture in pictures))
     try:
         for split, chosen in (("x_train", train), ("x_test", test)):
-            _fill(arrays[split], [pictures[index] for index in chosen], how.resize, progress)
+            errors = _fill(arrays[split], [pictures[index] for index in chosen], how, progress)
+            failed |= {places[chosen[index]]: error for index, error in errors.items()}
     finally:
         progress.done()
-    return arrays, found.class_names, _seen(found, headers, len(test) if found.test is None else None)
+    return arrays, len(test) if found.test is None else None, failed
 
 
-def _fill(out: Array, pictures: list[Picture], resize: str, progress: Progress) -> None:
+def _fill(out: Array, pictures: list[Picture], how: Reading, progress: Progress) -> dict[int, DataError]:
+    """Read images one after another; returns the errors of those that are passed over, by their place."""
     _, channels, height, width = out.shape
+    errors: dict[int, DataError] = {}
     for index, picture in enumerate(pictures):
-        out[index] = read_pixels(picture.path, picture.shown, channels=channels, size=(height, width), resize=resize)
+        try:
+            out[index] = read_pixels(
+                picture.path, picture.shown, channels=channels, size=(height, width), resize=how.resize
+            )
+        except DataError as error:
+            if not how.skip:
+                raise
+            errors[index] = error
         progress.advance(picture.length)
+    return errors
 
 
 def _headers(

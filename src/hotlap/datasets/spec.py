@@ -118,12 +118,14 @@ class Seen:
         ignored: files that are not images.
         unreadable: a line for each image left out because it cannot be read.
         held_out: how many images were split off for testing because there was no test set; None where there is one.
+        unused: parts that are neither the training nor the test part.
     """
 
     sizes: tuple[tuple[tuple[int, int], int], ...] = ()
     ignored: int = 0
     unreadable: tuple[str, ...] = ()
     held_out: int | None = None
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,25 +32,55 @@ def from_torch(
             (C, H, W) or (H, W), arrays (H, W, C) or (H, W), or Pillow images, all of one size; whole numbers 0 to 255,
             or fractions 0 to 1. Labels are whole numbers or strings.
         test: the test set; None lets a share of ``train`` be held out when it is loaded.
-        class_names: one name per label, for labels that are whole numbers; ``train.classes`` when None and there.
+        class_names: one name per label, for labels that are whole numbers, in both sets. When None, the names that
+            each set has as ``classes``, if the training set has them; so sets that number their classes in two ways
+            are matched by name.
         path: where to write; a file in the cache, named by its content, when None.
 
     Returns:
         The file's path.
 
     Raises:
-        DataError: no pairs, images of several sizes or out of range, or the file cannot be written.
+        DataError: no pairs, images of several sizes or out of range, two classes of one name, ``class_names`` for sets
+            that number their classes in two ways, or the file cannot be written.
     """
-    names = list(class_names if class_names is not None else getattr(train, "classes", None) or ())
-    parts = {"train": train} if test is None else {"train": train, "test": test}
+    names = {"train": _names_of(train)}
+    parts = {"train": train}
+    if test is not None:
+        parts["test"] = test
+        names["test"] = (_names_of(test) or names["train"]) if names["train"] else []
+    if class_names is not None:
+        if len(set(map(tuple, names.values()))) > 1:
+            raise DataError(
+                "the test set has other classes than the train set, so one list cannot name both",
+                "leave class_names out: the sets' own classes are matched by name",
+            )
+        names = {split: list(map(str, class_names)) for split in parts}
     images, labels = {}, {}
     for split, pairs in parts.items():
-        images[f"x_{split}"], labels[f"y_{split}"] = _read(pairs, split, names)
+        _check_distinct(names[split])
+        images[f"x_{split}"], labels[f"y_{split}"] = _read(pairs, split, names[split])
     arrays: Arrays = {**to_uint8(images), **labels}
     if path is None:
         return _write(cache.cache_dir() / "torch", None, arrays)
     target = Path(path).expanduser().absolute()
     return _write(target.parent, target.stem + ".npz", arrays)
+
+
+def _names_of(pairs: Any) -> list[str]:
+    """The names that a data set has for its labels; a class of several synonyms is called by all of them."""
+    names = getattr(pairs, "classes", None)
+    if not isinstance(names, Sequence) or isinstance(names, str):
+        return []
+    return [", ".join(map(str, name)) if isinstance(name, tuple | list) else str(name) for name in names]
+
+
+def _check_distinct(names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"two classes are called {twice!r}, which would make them one", "pass class_names, one for each class"
+        )
 
 
 def _read(pairs: Any, split: str, names: list[str]) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hotlap.datasets import ImageData
 from hotlap.datasets.base import channel_stats
+from hotlap.datasets.cache import read_pages
 from hotlap.engine.augmenting import Augment, check_augmentations
 from hotlap.engine.precision import precision_of, weights_dtype
 from hotlap.engine.seeding import Streams, generator
@@ -64,8 +65,12 @@ class Feed(Protocol):
 
 
 def in_memory(data: ImageData, device: torch.device) -> ImageData:
-    """Read a data set's images into page-locked memory, from where a CUDA GPU copies fastest; others keep the map."""
+    """Read a data set's images into page-locked memory, from where a CUDA GPU copies fastest; others keep the map.
+
+    Of a map every page is read, so that no later phase waits for the disk.
+    """
     if device.type != "cuda":
+        read_pages(data)
         return data
     held: dict[str, Any] = {}
     for name in ("x_train", "x_test"):

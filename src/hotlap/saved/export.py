@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ TOLERANCE = 1e-4
 """Greatest difference of a probability between what was exported and the model."""
 
 _AT_ONCE = 500
+_OTHERWISE = "try another --format, and report it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Exported:
         folded: batch normalisations that became part of a convolution.
         norms: batch normalisations of the network.
         images: images that were compared.
-        difference: greatest difference of a probability.
+        difference: greatest difference of a probability from the model's in float32.
         changed: images whose most likely class is another.
     """
 
@@ -90,11 +92,11 @@ def export(
     images: NDArray[np.uint8] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Exported:
-    """Write a model for other programs, unless it would answer otherwise than the model.
+    """Write a model for other programs, unless it would answer otherwise than the model does in float32.
 
     The input is ``images``, (N, C, H, W) float32 in 0–1, for any N; normalisation is inside. The arithmetic is
-    float32. Test-time augmentation is not exported. The names of the classes are in the file: ONNX's metadata
-    ``classes``, or the extra file ``classes.json`` of torch.export.
+    float32, also where the model's own is not. Test-time augmentation is not exported. The names of the classes are in
+    the file: ONNX's metadata ``classes``, or the extra file ``classes.json`` of torch.export.
 
     Args:
         model: not modified.
@@ -117,10 +119,12 @@ def export(
     with torch.no_grad():
         content, answer = (_to_onnx if format_ == "onnx" else _to_torch)(whole, model)
         difference, changed = _compare(model, answer, images, progress, softmax=softmax)
+    if math.isnan(difference):
+        raise HotlapError("the exported model gives answers that are no numbers; nothing is written", _OTHERWISE)
     if not difference <= TOLERANCE:
         raise HotlapError(
             f"the exported model answers otherwise: probabilities differ by up to {difference:.2g}; nothing is written",
-            "try another --format, and report it",
+            _OTHERWISE,
         )
     replace_file(path, content)
     return Exported(path, whole.folded, whole.norms, len(images), difference, changed)
@@ -199,14 +203,18 @@ def _compare(
     *,
     softmax: bool,
 ) -> tuple[float, int]:
-    """Return the greatest difference of a probability, and how many images have another most likely class."""
+    """Return the greatest difference of a probability, and how many images have another most likely class.
+
+    The model answers in float32, as what is exported does. A difference that is not a number stays one.
+    """
     plain = model.without_augmentation()
     difference, changed = 0.0, 0
     for batch in _split(images):
         given = answer(batch.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
         found = given if softmax else torch.from_numpy(given).double().softmax(1).numpy()
         expected = plain.predict_proba(batch)
-        difference = max(difference, float(np.abs(found - expected).max()))
+        # Unlike Python's max, NumPy's keeps what is not a number.
+        difference = float(np.maximum(difference, np.abs(found - expected).max()))
         changed += int((found.argmax(1) != expected.argmax(1)).sum())
         progress(len(batch))
     return difference, changed

@@ -56,7 +56,7 @@ class Facts:
             "hotlap": self.hotlap,
             "recipe": self.recipe.to_json(),
             "image_shape": json.dumps(self.shape),
-            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "classes": _text(self.classes),
             "mean": json.dumps(self.mean),
             "std": json.dumps(self.std),
             "precision": self.precision,
@@ -113,6 +113,16 @@ class Facts:
 
 
 _MAKE_ONE = "make one: hotlap train RECIPE --save FILE"
+
+
+def _text(names: tuple[str, ...]) -> str:
+    """Names as JSON that is Unicode: those of folders need not be, and are escaped then."""
+    text = json.dumps(names, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(names)
+    return text
 
 
 def _shape(value: Any) -> tuple[int, int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from hotlap.datasets.arrays import to_nchw, to_uint8
+from hotlap.datasets.arrays import check_unpacked, to_nchw, to_uint8
 from hotlap.datasets.base import Array
 from hotlap.datasets.decode import one_line
+from hotlap.datasets.folder import files_below
 from hotlap.datasets.images import SUFFIXES, fit_pixels, read_header, read_pixels
+from hotlap.datasets.own import check_memory
 from hotlap.errors import DataError, InputError
 
 Named: TypeAlias = tuple[str, Array]
@@ -140,6 +141,7 @@ def _array(file: Path) -> Array:
                 raise DataError(
                     f"{file} holds {', '.join(names) or 'nothing'}", f"save the images as {' or '.join(_ARRAYS)}"
                 )
+            check_unpacked(file, [chosen])
             images = archive[chosen]
     except DataError:
         raise
@@ -147,19 +149,24 @@ def _array(file: Path) -> Array:
         raise DataError(f"{file} cannot be read as .npz ({one_line(error)})", "save it with np.savez") from error
     if not isinstance(images, np.ndarray):  # a member that is no .npy file comes as its bytes
         raise DataError(f"{chosen} in {file} is not an array", "save it with np.savez")
+    if images.dtype != np.uint8:
+        check_memory(images.size, f"{file}, turned into bytes,", "use a smaller file")
     return images
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
     """List files and the images of folders at any depth, in the order of their paths; hidden ones are passed over.
 
+    Folders are searched as for training: links are followed, and each real folder is read once.
+
     Raises:
         InputError: nothing is there, or a folder has no images.
+        DataError: a folder, or one in it, cannot be read.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(_images_below(path))
+            inside = sorted(file for file in files_below(path) if file.suffix.lower() in SUFFIXES)
             if not inside:
                 raise InputError(f"folder {path} has no images", f"known endings: {', '.join(sorted(SUFFIXES))}")
             found += inside
@@ -168,11 +175,3 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         else:
             raise InputError(f"there is no file or folder {path}", "check the path")
     return found
-
-
-def _images_below(top: Path) -> Iterator[Path]:
-    for folder, inside, files in os.walk(top):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(folder, name)
