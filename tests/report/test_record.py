@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def test_a_record_that_was_edited_is_found_out(tmp_path: Path) -> None:
     readme.unlink()
     with pytest.raises(InputError, match="does not follow from its raw runs"):
         record.check_record(folder)
+
+
+def test_without_matplotlib_no_half_of_a_record_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for changes in ({}, {"epochs": 2}):
+        changed = [replace(run, recipe=run.recipe.with_changes(changes)) for run in runs()]
+        with pytest.raises(InputError, match="plots need matplotlib"):
+            write_ladder_record(tmp_path / "folder", LADDER, changed, changes)
+    assert not (tmp_path / "folder").exists()
 
 
 def test_what_cannot_be_a_record_is_refused(tmp_path: Path) -> None:

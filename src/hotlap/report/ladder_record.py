@@ -13,6 +13,7 @@ from hotlap.ladder import AnyLadder, get_ladder, resolve
 from hotlap.report.curves import changes_text, curves_markdown
 from hotlap.report.formats import percent, percent_with_interval, seconds_with_interval
 from hotlap.report.ladder_table import LadderRow
+from hotlap.report.plots import need_plots
 from hotlap.report.record_files import README, RUNS, machine_lines, write_raw
 from hotlap.result import Run, Summary
 from hotlap.stats.summary import summarise
@@ -77,7 +78,7 @@ def write_ladder_record(
         raise InputError(
             f"{', '.join(changed)} was changed, so its runs are no record of the ladder", "leave out --set and the like"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    need_plots()  # before the first file: a record without its README is none
     ordered = sorted(runs, key=lambda run: (run.recipe.name, run.seed))
     claim = {"kind": KIND, "ladder": ladder.name, **({"changes": dict(changes)} if changes else {})}
     return [*write_raw(folder, ordered, claim), *write_derived(folder, claim, ordered)]
