@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hotlap import datasets
+from hotlap._source import source_digest
 from hotlap.datasets.base import image_data
 from hotlap.engine import contention, environment
 from hotlap.engine.devices import choose_device, use_threads
@@ -146,6 +147,7 @@ def test_the_environment_is_described() -> None:
     assert env.cores >= 1
     assert env.cpu
     assert env.memory_gb > 0
+    assert env.source == source_digest() and len(env.source) == 64
     assert env.gpu is None
 
 
