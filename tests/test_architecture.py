@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "hotlap"
 # Lower parts know nothing of higher ones. Parts on one line may import each other.
 LAYERS = [
     {"errors"},
-    {"_files", "_tree", "startup"},
+    {"_files", "_source", "_tree", "startup"},
     {"recipe"},
     {"result", "registry"},
     {"stats"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from factories import make_recipe, make_run, make_runs
 from hotlap.errors import InputError
-from hotlap.result import PHASES, POLICIES, Run, RunSet
+from hotlap.result import PHASES, POLICIES, Run, RunSet, now
 from hotlap.stats import summarise
 
 
@@ -99,6 +100,13 @@ def test_ids_differ_and_moments_are_utc() -> None:
     first, second = Run.from_dict(document), Run.from_dict(document)
     assert first.id != second.id
     assert first.started_at.endswith("+00:00")
+
+
+def test_moments_tell_short_runs_apart() -> None:
+    moments = [now() for _ in range(100)]
+    assert len(set(moments)) > 50
+    for text in ("2026-01-02T05:04:05.25+02:00", "2026-01-02T03:04:05.250000+00:00", "2026-01-02T03:04:05.25"):
+        assert make_run(started_at=text).began == datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC)
 
 
 def test_a_run_set_is_a_sequence_of_runs_of_one_recipe() -> None:

@@ -41,8 +41,8 @@ Backend: TypeAlias = Literal["auto", "torch", "native"]
 
 
 def now() -> str:
-    """Return the time of day in UTC, to the second, as runs keep it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """Return the time of day in UTC, as runs keep it: fine enough for the order of runs that take milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,7 @@ class Environment:
         load_average: one-minute load average just before the run; None where the system has none.
         threads: threads torch used for one operation.
         commit: git commit of the package's source, with ``+`` when it was modified; None for an installed package.
+        source: SHA-256 of the package's source files; None in runs of the first versions.
     """
 
     hotlap: str
@@ -66,6 +67,7 @@ class Environment:
     gpu: str | None = None
     commit: str | None = None
     load_average: float | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Run:
         precision: what it was computed in; a recipe may leave that to the device.
         seeds_at_once: seeds that were trained in one program; the phases then hold this run's share of its time.
         contention: cores that other processes kept busy while the run lasted; None where that cannot be known.
+        started_at: when it began, in UTC and ISO 8601; runs of the first versions have whole seconds.
         module: the trained network; only on runs made in this process, never stored.
     """
 
@@ -119,6 +122,12 @@ class Run:
         return sum(self.phases[name] for name in POLICIES[policy])
 
     @property
+    def began(self) -> datetime:
+        """When it began; ``started_at`` is UTC where it names no zone."""
+        moment = datetime.fromisoformat(self.started_at)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+    @property
     def certified_s(self) -> float:
         """Seconds of prepare + train + evaluate."""
         return self.seconds(CERTIFIED)
@@ -147,20 +156,31 @@ class Run:
         """Read what ``to_dict`` wrote; derived keys are ignored. The recipe may be given ready-made.
 
         Raises:
-            InputError: a key is missing.
+            InputError: it is no mapping, a key is missing, a phase that counts has no seconds, or it began at no date.
         """
+        if not isinstance(document, Mapping):
+            raise InputError(f"a stored run is a JSON object, not {document!r:.40}")
         names = {f.name for f in dataclasses.fields(cls)} - {"module"}
         values = {key: value for key, value in document.items() if key in names}
         required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
         if missing := required - values.keys():
             raise InputError(f"a stored run lacks {', '.join(sorted(missing))}")
+        phases = values["phases"] if isinstance(values["phases"], Mapping) else {}
+        if absent := [name for name in POLICIES[CERTIFIED] if not isinstance(phases.get(name), int | float)]:
+            raise InputError(f"a stored run lacks the seconds of {', '.join(absent)}")
         if not isinstance(values["recipe"], Recipe):
             values["recipe"] = Recipe.from_dict(values["recipe"])
-        values["environment"] = Environment(**values["environment"])
+        known = {f.name for f in dataclasses.fields(Environment)}
+        values["environment"] = Environment(**{k: v for k, v in values["environment"].items() if k in known})
         values["accuracy_by_epoch"] = tuple((e, a) for e, a in values.get("accuracy_by_epoch", ()))
         losses = values.get("loss_by_epoch", ())
         values["loss_by_epoch"] = tuple(math.nan if loss is None else loss for loss in losses)
-        return cls(**values)
+        run = cls(**values)
+        try:
+            _ = run.began
+        except (ValueError, TypeError, OverflowError):
+            raise InputError(f"a stored run began at {run.started_at!r}, which is no date and time") from None
+        return run
 
 
 @dataclass(frozen=True)
@@ -263,9 +283,10 @@ class Summary:
 
     Attributes:
         n: finished runs; failed ones are counted in ``failed`` and miss the target.
-        accuracy_ci95: Student's t interval of the mean; None for fewer than two runs.
-        accuracy_lower95: one-sided 95 % lower bound of the mean; None for fewer than two runs.
-        p_below_target: one-sided p-value against "the mean is below the target"; None without target or with n < 2.
+        accuracy_ci95: Student's t interval of the mean; None for fewer than two runs, or than six that are all equal.
+        accuracy_lower95: one-sided 95 % lower bound of the mean; None as ``accuracy_ci95``.
+        p_below_target: one-sided p-value against "the mean is below the target"; None as ``accuracy_ci95``, or without
+            target.
         reached_share: share of all runs, failed ones included, at or above the target.
         certified_s_ci95: interval of the median (``stats.median_interval``); None for fewer than three runs.
         timing_valid: whether every run had the machine to itself.

@@ -72,6 +72,12 @@ def test_finished_runs_are_found_again_only_where_they_would_be_repeated(own_sto
         elsewhere = replace(run, id="x", seed=5, environment=replace(run.environment, cpu="another"))
         store.add(elsewhere)
         assert 5 not in session.finished(tiny())
+        # Of a repeated seed the newest stands, but for a failure: trying until it succeeds is no evidence.
+        store.add(again := replace(run, id="again", started_at="2100-01-01T00:00:00+00:00"))
+        assert session.finished(tiny())[4].id == again.id
+        store.add(replace(run, id="bad", status="failed", accuracy=None))
+        assert session.finished(tiny(), failed=True)[4].id == "bad"
+        assert session.finished(tiny())[4].id == again.id
     assert Session().finished(tiny()) == {}
 
 

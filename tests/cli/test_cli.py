@@ -406,6 +406,21 @@ def test_certify_writes_evidence_that_can_be_checked(hotlap, recipe: Path, tmp_p
     assert forged.status == 1
     assert "says certified: True, but 3 runs are too few" in forged.err
     assert hotlap("certify", "--check", tmp_path, "--json").json["problems"]
+    # A record that is none hides no other.
+    claim.write_text('{"kind": "certificate"}')
+    good = tmp_path / "records" / "zz"
+    assert hotlap("certify", recipe, "--out", good, "--seeds", "3", "--shared").status == 1
+    checked = hotlap("certify", "--check", tmp_path)
+    assert checked.status == 1 and checked.err.count("\n") == 1
+    assert f"{good}: follows from its runs" in checked.out
+
+
+def test_certify_leaves_files_of_others_alone(hotlap, recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "README.md").write_text("mine")
+    refused = hotlap("certify", recipe, "--out", tmp_path, "--seeds", "3", "--shared")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "holds a README.md that is no record's" in refused.err
+    assert (tmp_path / "README.md").read_text() == "mine"
 
 
 def test_certify_tries_no_failed_seed_again(hotlap, recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -445,5 +460,9 @@ def test_compare_plans_from_stored_runs(hotlap, recipe: Path) -> None:  # type: 
     assert "runs of each: one run varies by" in hotlap(*arguments, "1").out
     small, large = (hotlap(*arguments, points, "--json").json["runs_of_each"] for points in ("0.5", "2"))
     assert small > large >= 2
+    assert "over a million runs of each" in hotlap(*arguments, "1e-300").out
+    for points in ("nan", "inf"):
+        refused = hotlap(*arguments, points, "--json")
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
     with Store() as store:
         assert len(store.runs()) == 4, "planning trains nothing"

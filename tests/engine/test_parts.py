@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from hotlap import datasets
+from hotlap._source import source_digest
 from hotlap.datasets import cache
 from hotlap.datasets.base import image_data
 from hotlap.engine import contention, environment
@@ -176,6 +177,7 @@ def test_the_environment_is_described() -> None:
     assert env.cores >= 1
     assert env.cpu
     assert env.memory_gb > 0
+    assert env.source == source_digest() and len(env.source) == 64
     assert env.gpu is None
 
 

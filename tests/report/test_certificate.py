@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from factories import make_recipe, make_run
+from factories import make_environment, make_recipe, make_run
 from hotlap.errors import InputError
+from hotlap.recipe import part
 from hotlap.report.certificate import certificate_readme, judge, write_certificate
 from hotlap.report.formats import percent_beside
 from hotlap.report.record import check_record
@@ -124,3 +126,51 @@ def test_what_misses_a_limit_is_not_rounded_up_to_it(
     fraction: float, limit: float | None, digits: int, text: str
 ) -> None:
     assert percent_beside(fraction, limit, digits) == text
+
+
+def by_source(these: list[Run], *sources: str | None) -> list[Run]:
+    return [
+        replace(run, environment=make_environment(source=source)) for run, source in zip(these, sources, strict=True)
+    ]
+
+
+def test_the_source_is_that_of_the_runs(tmp_path: Path) -> None:
+    """Train, edit a kernel and certify: the runs that are stored already were not made by what was edited."""
+    a, b = "a" * 64, "b" * 64
+    for name, sources, claimed, said in (
+        ("one", [a] * 10, a, f"source `{a}`."),
+        ("two", [a] * 4 + [b] * 6, None, f"source `{a}` (4 runs), `{b}` (6 runs)."),
+        ("old", [a] * 4 + [None] * 6, None, f"source `{a}` (4 runs), not kept (6 runs)."),
+        ("oldest", [None] * 10, None, "source not kept (10 runs)."),
+    ):
+        write_certificate(tmp_path / name, by_source(runs(10), *sources), 0.99)
+        assert read_claim(tmp_path / name)["source_sha256"] == claimed
+        assert said in (tmp_path / name / "README.md").read_text()
+        check_record(tmp_path / name)
+    claim = tmp_path / "one" / "record.json"
+    claim.write_text(claim.read_text().replace(a, b))
+    with pytest.raises(InputError, match="not made by the source"):
+        check_record(tmp_path / "one")
+
+
+def test_a_certificate_takes_no_other_files_place(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("my project")
+    with pytest.raises(InputError, match=r"holds a README.md that is no record's → choose another folder"):
+        write_certificate(tmp_path, runs(10), 0.99)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"README.md": "my project"}
+    own = tmp_path / "own"
+    write_certificate(own, runs(10), 0.99)
+    write_certificate(own, runs(12), 0.98)
+    assert len(read_runs(own)) == 12, "an earlier record of the same recipe is replaced"
+    other = make_recipe("other", batch_size=7)
+    with pytest.raises(InputError, match="holds another record, a certificate of mnist/tiny"):
+        write_certificate(own, [replace(run, recipe=other) for run in runs(10)], 0.99)
+    assert len(read_runs(own)) == 12
+
+
+def test_a_path_of_the_users_does_not_break_the_table(tmp_path: Path) -> None:
+    recipe = make_recipe("own", data=part("folder", path="/data/a|b"))
+    write_certificate(tmp_path, [replace(run, recipe=recipe) for run in runs(10)], 0.99)
+    rows = [line for line in (tmp_path / "README.md").read_text().splitlines() if "/data/a" in line]
+    assert rows
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 3 for row in rows)

@@ -10,7 +10,7 @@ from rich.console import Console
 from factories import make_recipe, make_run
 from hotlap.errors import InputError
 from hotlap.recipe import part
-from hotlap.report.comparison_table import comparison_json, comparison_table, evidence_text, pair_line, quotable
+from hotlap.report.comparison_table import about, comparison_json, comparison_table, evidence_text, pair_line, quotable
 from hotlap.result import Run
 from hotlap.stats.pairs import Comparison, compare_runs
 from hotlap.stats.sequential import monitor
@@ -96,8 +96,8 @@ def test_the_table_of_a_comparison_that_has_just_begun() -> None:
 
 def test_evidence_is_written_as_odds() -> None:
     assert evidence_text(monitor([0.0] * 8)) == "evidence so far: 1 to 1 for a difference; 20 to 1 settles it"
-    assert "over a million to 1" in evidence_text(monitor([0.1] * 8, alpha=0.01))
-    assert "100 to 1 settles it" in evidence_text(monitor([0.1] * 8, alpha=0.01))
+    assert "over a million to 1" in evidence_text(monitor([0.1, 0.1001] * 8, alpha=0.01))
+    assert "100 to 1 settles it" in evidence_text(monitor([0.1, 0.1001] * 8, alpha=0.01))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,18 @@ def test_json_names_the_method_and_holds_no_infinity() -> None:
         assert again["sequential"] is None if alpha is None else again["sequential"]["interval"] is None
 
 
+def test_json_of_looks_holds_no_interval_of_a_number_fixed_before() -> None:
+    fixed, looked = (
+        comparison_json(compare_runs(runs_of(A, [*SEVEN]), runs_of(B, [*BETTER]), alpha=alpha))
+        for alpha in (None, 0.05)
+    )
+    names = "ci95", "p", "runs_needed"
+    assert all(fixed["accuracy"][name] is not None for name in names)
+    assert all(looked["accuracy"][name] is None for name in names)
+    assert looked["sequential"]["p"] > fixed["accuracy"]["p"]
+    assert looked["accuracy"]["difference"] == fixed["accuracy"]["difference"]
+
+
 def test_the_sentence_keeps_what_takes_from_it() -> None:
     shared = runs_of(B, [*BETTER], timing_valid=False)
     assert "; times not valid: the machine was shared)." in said(compare_runs(runs_of(A, [*SEVEN]), shared))
@@ -142,6 +154,11 @@ def test_the_sentence_keeps_what_takes_from_it() -> None:
 def test_few_pairs_with_one_difference_are_no_certainty() -> None:
     text = said(compare_runs(runs_of(A, [0.9] * 3), runs_of(B, [0.85] * 3)))
     assert "accuracy -5.000 points (too few pairs for an interval); " in text
+
+
+@pytest.mark.parametrize(("needed", "text"), [(12, "about 12"), (10**6, "about 1000000"), (10**9, "over a million")])
+def test_no_one_is_told_to_make_a_billion_runs(needed: int, text: str) -> None:
+    assert about(needed) == text
 
 
 def test_without_a_finished_pair_there_is_nothing_to_say() -> None:

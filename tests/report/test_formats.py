@@ -102,3 +102,9 @@ def test_factor(ratio: float | None, text: str) -> None:
 )
 def test_p_value(p: float | None, text: str) -> None:
     assert p_value(p) == text
+
+
+def test_an_end_far_above_a_time_in_milliseconds_has_no_exponent() -> None:
+    assert seconds_with_interval(0.09, (0.085, 1.2)) == "90 ms [85, 1200]"
+    assert seconds_with_interval(0.09, (0.085, 0.9996)) == "90 ms [85, 1000]"
+    assert seconds_with_interval(0.09, (0.085, 0.123)) == "90 ms [85, 123]"

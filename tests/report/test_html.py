@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -27,8 +28,9 @@ from hotlap.report.html.comparison_section import comparison_section, pair_up
 from hotlap.report.html.page import about, machines_section, render, report_sections
 from hotlap.report.html.parts import Gallery, Plot, Row, Section, Table, Text
 from hotlap.report.html.predictions_section import predictions_section
-from hotlap.report.html.selection import Selection, first_of_each_seed, gather, ladder_views, run_sets
+from hotlap.report.html.selection import Selection, gather, ladder_views, run_sets
 from hotlap.report.ladder_record import write_ladder_record
+from hotlap.result import PHASES, Run
 from hotlap.store import Store
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -208,10 +210,34 @@ def test_learning_curves_need_two_points() -> None:
     assert loss.figure["data"][0]["x"] == [1.0, 2.0, None, 1.0, 2.0, None], "the pen is lifted between seeds"
 
 
-def test_a_repeated_seed_counts_once_and_the_timed_run_stands_for_it() -> None:
-    shared = of("mnist/8-final", 0, 0.98, 20.0, 0, timing_valid=False)
-    timed, again = of("mnist/8-final", 0, 0.99, 15.0, 5), of("mnist/8-final", 0, 0.97, 14.0, 9)
-    assert first_of_each_seed([again, shared, timed]) == [timed]
+def test_a_repeated_seed_counts_once_and_the_newest_timed_run_stands_for_it() -> None:
+    early, timed = of("mnist/8-final", 0, 0.97, 14.0, 1), of("mnist/8-final", 0, 0.99, 15.0, 5)
+    shared = of("mnist/8-final", 0, 0.98, 20.0, 9, timing_valid=False)
+    assert run_sets([early, shared, timed]) == [[timed]]
+
+
+def test_runs_of_a_newer_software_are_shown_beside_the_old_ones() -> None:
+    """Upgrade torch and train the same seeds again: neither hides the other, and they are not mixed."""
+    old = two_rungs(3)
+    new = [
+        replace(run, id=run.id[::-1], environment=make_environment(torch="3.0"), phases={**run.phases, "train": 1.0})
+        for run in old
+    ]
+    selection = Selection(runs=[*old, *new])
+    assert [len(own) for own in run_sets(selection.runs)] == [3, 3, 3, 3]
+    table = tables(report_sections(selection))["All recipes"]
+    machines = [row[1] for row in texts(table)]
+    assert machines == 2 * [
+        "Example CPU, cpu, 2 threads, hotlap 0.1.0, torch 2.13.0",
+        "Example CPU, cpu, 2 threads, hotlap 0.1.0, torch 3.0",
+    ]
+    assert [view.machine for view in ladder_views(selection)] == machines[:2]
+    assert all(len({run.environment.torch for run in view.runs}) == 1 for view in ladder_views(selection))
+    assert about(selection.runs).startswith("12 runs of 2 recipes on 1 machine,")
+    titles = [section.title for section in report_sections(selection)[-2].sections]
+    assert len(set(titles)) == 4
+    _, found = comparison_section("mnist/7-narrower", "mnist/8-final", selection.runs)
+    assert len(found) == 2, "versions are not compared with each other"
 
 
 def test_times_of_two_processors_are_not_pooled() -> None:
@@ -227,6 +253,15 @@ def test_times_of_two_processors_are_not_pooled() -> None:
     assert about(selection.runs).startswith("8 runs of 2 recipes on 2 machines, on 2026-03-01 (UTC)")
     titles = [section.title for section in report_sections(selection)[-2].sections]
     assert len(set(titles)) == 4, "headings tell the sets apart"
+
+
+def test_accuracies_of_a_cluster_are_one_set() -> None:
+    """Where no time counts, the report pools what ``hotlap runs --summary`` pools."""
+    nodes = [make_environment(cpu=f"CPU {node}") for node in "AAB"]
+    runs = [of("mnist/8-final", k, 0.99, 9.0, k, timing_valid=False, environment=env) for k, env in enumerate(nodes)]
+    assert [len(own) for own in run_sets(runs)] == [3]
+    section = report_sections(Selection(runs=runs))[0].sections[0]
+    assert any(isinstance(block, Text) and block.text.startswith("2 kinds of proc") for block in section.blocks)
 
 
 def test_a_changed_ladder_has_a_section_of_its_own_without_published_figures() -> None:
@@ -272,7 +307,8 @@ def test_runs_in_turn_are_compared_as_interleaved_pairs() -> None:
     section, found = comparison_section("mnist/7-narrower", "mnist/8-final", two_rungs())
     assert len(found) == 1
     assert found[0].startswith("mnist/8-final against mnist/7-narrower: accuracy +0.0")
-    assert "2.13 times as fast" in found[0] and "over 6 interleaved pairs" in found[0]
+    assert "2.13 times as fast" in found[0]
+    assert found[0].endswith("over 6 interleaved pairs (95 % intervals; for a number of runs fixed beforehand).")
     assert section.blocks[0] == Text(found[0], quotable=True)
     plots = [block for block in walk([section]) if isinstance(block, Plot)]
     assert [plot.title for plot in plots] == ["Difference of accuracy", "Ratio of times"]
@@ -283,13 +319,78 @@ def test_runs_in_turn_are_compared_as_interleaved_pairs() -> None:
 def test_runs_apart_are_not_called_interleaved_and_marks_are_said() -> None:
     a = [of("mnist/7-narrower", seed, 0.99, 30.0, seed) for seed in range(4)]
     b = [of("mnist/8-final", seed, 0.991, 15.0, 100 + seed, timing_valid=False) for seed in range(5)]
-    pairs, in_turn = pair_up(a, b)
+    pairs, in_turn = pair_up([*a, *b], a[0].recipe.digest)
     assert len(pairs) == 4 and not in_turn
     _, found = comparison_section("mnist/7-narrower", "mnist/8-final", [*a, *b])
-    assert "4 pairs of one seed that were not run in turn" in found[0]
+    assert "4 pairs of one seed that are not known to have run in turn (95 % intervals; for a number of" in found[0]
     assert "‡" in found[0] and "†" not in found[0]
     _, stopping = comparison_section("mnist/8-final", HOSTILE, [of("mnist/8-final", 0, 0.99, 9.0, 3), *hostile_runs()])
     assert "†" in stopping[0]
+
+
+def _short(name: str, seed: int, began_s: float, digits: int = 6) -> Run:
+    """A run of a fifth of a second that began so many seconds after a moment, kept to so many digits of a second."""
+    run = of(name, seed, 0.99 + seed / 1e4, 0.1, 0)
+    moment = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=math.floor(began_s * 10**digits) / 10**digits)
+    phases = dict.fromkeys(PHASES, 0.0) | {"train": 0.1, "load": 0.1}
+    return replace(run, id=f"{name}{seed}", phases=phases, started_at=moment.isoformat())
+
+
+@pytest.mark.parametrize("digits", [6, 0])
+def test_runs_in_turn_are_known_within_a_second(digits: int) -> None:
+    """A B B A …, five a second; runs of the first versions, with whole seconds, by the order in the store."""
+    runs = []
+    for seed in range(6):
+        names = ["mnist/7-narrower", "mnist/8-final"][:: 1 if seed % 2 == 0 else -1]
+        runs += [_short(name, seed, 0.4 * seed + 0.2 * at, digits) for at, name in enumerate(names)]
+    pairs, in_turn = pair_up(runs, runs[0].recipe.digest)
+    assert (in_turn, [a.seed for a, _ in pairs]) == (True, [*range(6)])
+    assert {a.recipe.name for a, _ in pairs} == {"mnist/7-narrower"}
+    _, found = comparison_section("mnist/7-narrower", "mnist/8-final", runs)
+    assert "over 6 interleaved pairs" in found[0]
+    # All of the one and then all of the other are not in turn, however short.
+    apart = [_short(name, seed, 0.6 * at + 0.2 * seed) for at, name in enumerate(names[::-1]) for seed in range(3)]
+    assert not pair_up(apart, apart[0].recipe.digest)[1]
+
+
+@pytest.mark.parametrize(("gap_s", "expected"), [(1.0, True), (59.0, True), (3600.0, False), (7 * 86400.0, False)])
+def test_runs_with_days_between_them_are_not_in_turn(gap_s: float, expected: bool) -> None:
+    runs = [_short("mnist/7-narrower", 0, 0.0), _short("mnist/8-final", 0, gap_s)]
+    assert pair_up(runs, runs[0].recipe.digest)[1] is expected
+    _, found = comparison_section("mnist/7-narrower", "mnist/8-final", runs)
+    assert ("interleaved" in found[0]) is expected
+
+
+def test_of_several_pairs_of_a_seed_the_newest_counts_whose_times_count() -> None:
+    runs = [_short(name, 0, at) for at, name in enumerate(["mnist/7-narrower", "mnist/8-final"] * 3)]
+    runs = [replace(run, id=str(at), timing_valid=at < 4) for at, run in enumerate(runs)]
+    [(a, b)], _ = pair_up(runs, runs[0].recipe.digest)
+    assert (a.id, b.id) == ("2", "3")
+
+
+def test_speed_ups_over_times_that_do_not_count_are_marked() -> None:
+    runs = [replace(run, timing_valid=run.recipe.name != "mnist/7-narrower") for run in two_rungs()]
+    sections = report_sections(Selection(runs=runs))
+    row = next(row for row in texts(tables(sections)[get_ladder("mnist").title]) if row[0] == "8-final")
+    assert "‡" not in row[7] and row[9] == "2.13× ‡"
+    plot = next(block for block in walk(sections) if isinstance(block, Plot) and block.title == "Time, rung by rung")
+    bars = plot.figure["data"][0]
+    assert bars["marker"]["pattern"]["shape"] == ["/"]
+    assert bars["hovertext"][0].endswith("as fast as the one before ‡")
+    assert texts(plot.table)[-1][3] == "2.13× ‡"
+    assert any("‡" in note for note in plot.table.notes) and "hatched bars do not count" in plot.summary
+
+
+@pytest.mark.parametrize(("seeds", "kind"), [(6, "95 % interval"), (4, "range")])
+def test_legends_call_a_range_a_range(seeds: int, kind: str) -> None:
+    sections = report_sections(Selection(runs=two_rungs(seeds)))
+    plots = {block.title: block for block in walk(sections) if isinstance(block, Plot)}
+    assert plots["Time, rung by rung"].figure["data"][-1]["name"] == f"measured, {kind}"
+    of_both = next(t["name"] for t in plots["Time and accuracy"].figure["data"] if t["name"].startswith("measured"))
+    assert of_both == "measured, 95 % intervals" + (", of times range" if kind == "range" else "")
+    section, _ = comparison_section("mnist/7-narrower", "mnist/8-final", two_rungs(seeds))
+    of_pairs = {block.title: block.figure["data"][1]["name"] for block in walk([section]) if isinstance(block, Plot)}
+    assert of_pairs == {"Difference of accuracy": "in all, 95 % interval", "Ratio of times": f"in all, {kind}"}
 
 
 def test_what_cannot_be_compared() -> None:

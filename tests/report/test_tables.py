@@ -145,3 +145,14 @@ def test_runs_table_lists_and_marks() -> None:
     assert "2 runs; ‡ times not valid" in text
     assert "‡" not in text_of(runs_table(runs[1:]))
     assert max(map(len, text_of(runs_table(runs), width=80).splitlines())) <= 80
+
+
+def test_an_accuracy_that_misses_the_target_is_not_rounded_up_to_it() -> None:
+    text = text_of(RunSet((make_run(accuracy=0.98996), make_run(seed=1, accuracy=0.99))))
+    assert re.search(r"0 │ +98.996 % │ +no │", text)
+    assert re.search(r"1 │ +99.00 % │ +yes │", text)
+
+
+def test_few_equal_accuracies_are_no_certainty() -> None:
+    line = summary_line(summarise([make_run(seed=seed, accuracy=1.0) for seed in range(2)]))
+    assert line.startswith("100.00 % (n = 2, too few for an interval), 2 of 2 runs ≥ 99 %, certified time")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hotlap.errors import InputError
-from hotlap.stats import runs_to_resolve, time_ratio, welch_difference
+from hotlap.stats import paired_difference, runs_to_resolve, time_ratio, welch_difference
+from hotlap.stats.comparison import MOST_RUNS, pair_differences
 
 
 def test_welch_agrees_with_scipy() -> None:
@@ -23,12 +26,14 @@ def test_welch_agrees_with_scipy() -> None:
 
 
 def test_welch_of_constant_sides() -> None:
-    apart = welch_difference([0.5] * 5, [0.75] * 6)
-    assert (apart.difference, apart.ci95, apart.p, apart.resolved) == (0.25, (0.25, 0.25), 0.0, True)
-    assert apart.runs_needed == 2
-    few = welch_difference([0.5] * 4, [0.75] * 6)
+    apart = welch_difference([0.5] * 6, [0.75] * 7)
+    assert (apart.difference, apart.ci95, apart.resolved) == (0.25, (0.25, 0.25), True)
+    # Of the 1,716 ways to deal 13 runs to the sides, two part the values so.
+    assert apart.p == pytest.approx(2 / 1716)
+    assert apart.runs_needed == 6
+    few = welch_difference([0.5] * 5, [0.75] * 6)
     assert (few.ci95, few.p, few.resolved, few.runs_needed) == (None, None, False, None)
-    equal = welch_difference([0.5] * 5, [0.5] * 5)
+    equal = welch_difference([0.5] * 6, [0.5] * 6)
     assert (equal.ci95, equal.p, equal.resolved, equal.runs_needed) == ((0, 0), 1.0, False, None)
     one_sided = welch_difference([0.5, 0.5, 0.5], [0.25, 0.75, 0.25])
     assert one_sided.ci95 is not None
@@ -98,8 +103,38 @@ def test_runs_to_resolve_matches_the_tables() -> None:
     assert runs_to_resolve(-0.5, 1.0) == 64
     assert runs_to_resolve(1.0, 1.0) == 17
     assert runs_to_resolve(0.0, 1.0) is None
-    assert runs_to_resolve(0.1, 0.0) == 2
+    assert runs_to_resolve(0.1, 0.0) == 6
     assert (runs_to_resolve(0.001, 1.0) or 0) > 10**7
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_runs_to_resolve_counts_no_further_than_anyone_can_use(paired: bool) -> None:
+    for difference in (1e-6, 1e-17, 1e-300, 5e-324):
+        assert runs_to_resolve(difference, 1.0, paired=paired) == MOST_RUNS
+    assert runs_to_resolve(1e-300, 1e300, paired=paired) == MOST_RUNS
+    assert runs_to_resolve(1e300, 1e-300, paired=paired) == 2
+    for bad in (math.nan, math.inf, -math.inf):
+        with pytest.raises(InputError, match="finite difference, not"):
+            runs_to_resolve(bad, 1.0, paired=paired)
+
+
+def test_a_difference_of_rounding_is_none() -> None:
+    """Sums of decimal fractions miss their value by some 1e-17, which 10^26 runs would find."""
+    sides = [0.99, 0.9902], [0.9901, 0.9901]
+    for found in (paired_difference(*sides), welch_difference(*sides)):
+        assert (found.difference, found.runs_needed) == (0.0, None)
+        assert found.p == pytest.approx(1)
+
+
+@given(
+    st.lists(st.integers(0, 10_000), min_size=1, max_size=30),
+    st.integers(-10_000, 10_000),
+    st.sampled_from([1e-300, 1e-4, 1.0, 70.0, 1e295]),
+)
+def test_equal_differences_are_equal_exactly(hits: list[int], by: int, unit: float) -> None:
+    found = pair_differences([unit * hit for hit in hits], [unit * (hit + by) for hit in hits])
+    assert len(set(found)) == 1
+    assert found[0] == pytest.approx(unit * by, rel=1e-6, abs=unit * 1e-6)
 
 
 def test_runs_to_resolve_holds_in_simulation() -> None:

@@ -70,8 +70,7 @@ def test_a_real_difference_is_found() -> None:
 def test_edges() -> None:
     assert monitor([0.1]).interval is None
     assert not monitor([0.1] * (FEWEST_PAIRS - 1)).settled
-    same = monitor([0.1] * FEWEST_PAIRS)
-    assert (same.settled, same.p) == (True, 0.0)
+    assert (log_evidence([0.1]), log_evidence([0.0] * 8)) == (0.0, 0.0)
     nothing = monitor([0.0] * 10)
     assert (nothing.settled, nothing.p, nothing.interval) == (False, 1.0, (0.0, 0.0))
     assert monitor([1.0, 2.0], alpha=0.001).interval == (-math.inf, math.inf)
@@ -80,3 +79,21 @@ def test_edges() -> None:
             monitor(bad)
     with pytest.raises(InputError, match="error rate"):
         monitor([1.0], alpha=1.5)
+
+
+def test_equal_differences_are_as_much_evidence_as_their_signs() -> None:
+    five = monitor([0.1] * FEWEST_PAIRS)
+    assert (five.settled, five.interval) == (False, (-math.inf, math.inf))
+    assert five.p == pytest.approx(6 / 32), "a chance of p gives p**5 for five signs alike; its mean over p is 1/6"
+    eight = monitor([0.1] * 8)
+    assert (eight.settled, eight.interval) == (True, (0.1, 0.1))
+    assert eight.p == pytest.approx(9 / 256)
+    assert log_evidence([-0.1] * 8) == log_evidence([0.1] * 8)
+
+
+def test_coarse_accuracies_stay_within_the_error_rate_too() -> None:
+    """Differences of whole images of forty, often all equal in the beginning; nothing but chance moves them."""
+    rng = np.random.default_rng(4)
+    sets = rng.binomial(1, 0.02, (2000, 40)) - rng.binomial(1, 0.02, (2000, 40))
+    assert sum(monitor((one / 40).tolist()).settled for one in sets) / 2000 <= 0.05
+    assert sum(monitor(one.tolist()).settled for one in rng.choice([-1.0, 1.0], (2000, 40))) / 2000 <= 0.05

@@ -3,13 +3,15 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from factories import make_environment, make_recipe, make_run, make_runs
 from hotlap.errors import InputError
-from hotlap.result import PHASES, RunSet
+from hotlap.result import PHASES, Run, RunSet
 from hotlap.stats import group_runs, mean_interval, mean_lower_bound, median_interval, p_mean_below, summarise
+from hotlap.stats.summary import one_of_each_seed, set_text
 
 
 def test_figures_of_a_run_set() -> None:
@@ -117,3 +119,52 @@ def test_equal_gpus_are_one_machine_and_other_processors_or_data_are_not() -> No
         assert len(group_runs([first, other])) == 2
         with pytest.raises(InputError, match="different machines or data"):
             summarise([first, other])
+
+
+def test_another_software_is_another_set() -> None:
+    newer, changed = make_environment(torch="2.14.0"), make_environment(hotlap="0.2.0")
+    runs = [make_run(), make_run(environment=newer), make_run(environment=changed), make_run(seed=1)]
+    groups = group_runs(runs)
+    assert [[run.seed for run in group] for group in groups] == [[0, 1], [0], [0]]
+    among = [group[0] for group in groups]
+    assert [set_text(run, among).rpartition("data dddddddd")[2] for run in among] == [
+        ", hotlap 0.1.0, torch 2.13.0",
+        ", hotlap 0.1.0, torch 2.14.0",
+        ", hotlap 0.2.0, torch 2.13.0",
+    ]
+    assert "torch" not in set_text(runs[0], among[:1])
+    # A record may go on over versions; it says which they are.
+    assert summarise([runs[0], make_run(seed=2, environment=newer)]).n == 2
+
+
+def test_times_of_other_rules_are_not_pooled() -> None:
+    runs = [make_run(), make_run(seed=1, timing_rules=7)]
+    assert len(group_runs(runs)) == 2
+    with pytest.raises(InputError, match=r"cannot be pooled: .*, timing rules 7"):
+        summarise(runs)
+    untimed = [make_run(timing_valid=False), make_run(seed=1, timing_rules=7, timing_valid=False)]
+    assert len(group_runs(untimed)) == 1 and summarise(untimed).n == 2
+
+
+def test_of_a_repeated_seed_the_newest_run_counts_whose_time_counts() -> None:
+    def at(minute: int, **changes: object) -> Run:
+        return make_run(started_at=f"2026-01-01T00:{minute:02d}:00.5+00:00", **changes)  # type: ignore[arg-type]
+
+    first, last = at(0, certified_s=20.0), at(2)
+    shared, other = at(3, timing_valid=False), at(1, seed=7)
+    assert one_of_each_seed([other, shared, last, first]) == [last, other]
+    assert one_of_each_seed([shared]) == [shared]
+    # Trying again until it succeeds is no evidence; with another source it is another attempt.
+    failed, mended = at(1, accuracy=None), at(4, environment=make_environment(commit="c"))
+    assert one_of_each_seed([first, failed, last]) == [failed]
+    assert one_of_each_seed([failed, mended]) == [mended]
+    assert one_of_each_seed([mended, at(5, accuracy=None, timing_valid=False)])[0].status == "failed"
+    # Of one moment, the one that was stored last.
+    same = [at(0, certified_s=second) for second in (1.0, 2.0)]
+    assert one_of_each_seed(same) == [same[1]]
+
+
+def test_the_target_is_that_of_the_newest_run_in_any_order() -> None:
+    old, new = make_run(seed=9), make_run(seed=3, recipe=make_recipe(target=0.995))
+    new = replace(new, started_at="2027-01-01T00:00:00+00:00")
+    assert summarise([new, old]).target == summarise([old, new]).target == 0.995

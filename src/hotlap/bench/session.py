@@ -26,6 +26,7 @@ from hotlap.ladder import get_recipe
 from hotlap.ladders import ON_GPU
 from hotlap.recipe import Component, Recipe
 from hotlap.result import TIMING_RULES, Backend, Run
+from hotlap.stats.summary import one_of_each_seed
 from hotlap.store import Store
 
 
@@ -216,7 +217,8 @@ class Session:
         """Return stored runs of the recipe that need not be repeated, by seed.
 
         Only runs that this machine and this software would repeat count: same data, device, threads, backend,
-        processor or GPU, precision, torch, hotlap's version and timing rules.
+        processor or GPU, precision, torch, hotlap's version and timing rules. Of a seed's runs it is the one that
+        stands for it everywhere (``one_of_each_seed``).
 
         Args:
             recipe: whose runs.
@@ -244,17 +246,16 @@ class Session:
             same_numbers = (run.data_digest, run.precision) == (data_digest, precision)
             return same_machine and same_software and same_numbers
 
-        found: dict[int, Run] = {}
-        for run in self.store.runs(digest=recipe.digest, status=None if failed else "done"):
+        found = [
+            run
+            for run in self.store.runs(digest=recipe.digest, status=None if failed else "done")
             # Which of several equal GPUs it was does not matter.
-            if (
-                run.device.partition(":")[0] == self.device.type
-                and alike(run)
-                and (run.timing_valid or not timed or run.status == "failed")
-            ):
-                # A run stored under another name or target is the same training: show it as this recipe's.
-                found.setdefault(run.seed, replace(run, recipe=recipe))
-        return found
+            if run.device.partition(":")[0] == self.device.type
+            and alike(run)
+            and (run.timing_valid or not timed or run.status == "failed")
+        ]
+        # A run stored under another name or target is the same training: show it as this recipe's.
+        return {run.seed: replace(run, recipe=recipe) for run in one_of_each_seed(found)}
 
 
 def resolve_recipe(

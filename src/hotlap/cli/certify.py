@@ -59,8 +59,9 @@ def certify(
     from hotlap.bench.executors.choice import choose_executor
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
-    from hotlap.report.certificate import write_certificate
+    from hotlap.report.certificate import identity, write_certificate
     from hotlap.report.formats import target_percent
+    from hotlap.report.record_files import check_place
     from hotlap.stats.summary import summarise
     from hotlap.store import Store
 
@@ -70,7 +71,7 @@ def certify(
         raise InputError(f"{resolved.name} has no target", "say which accuracy to certify: --target 0.99")
     resolved = resolved.with_changes({"target": goal})
     folder = out if out is not None else Path("records") / _folder_name(resolved.name)
-    _not_of_another(folder, resolved.digest)
+    check_place(folder, identity(resolved))
     chosen = options.parse_seeds(seeds)
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     with Store(store) as opened, RunProgress(len(chosen), quiet=quiet) as progress:
@@ -118,15 +119,6 @@ def certify(
             f"The evidence is in {folder}: {', '.join(p.name for p in written)}.", markup=False, soft_wrap=True
         )
     raise typer.Exit(int(not verdict.certified))
-
-
-def _not_of_another(folder: Path, digest: str) -> None:
-    """Refuse to replace the record of another recipe."""
-    from hotlap.report.record_files import CLAIM, read_claim
-
-    if (folder / CLAIM).exists() and (there := read_claim(folder)).get("digest") != digest:
-        whose = there.get("recipe", {}).get("name") or there["kind"]
-        raise InputError(f"{folder} holds the record of another recipe, {whose}", "choose another folder: --out DIR")
 
 
 def _folder_name(recipe: str) -> str:

@@ -126,6 +126,7 @@ def _report(figures: Comparison, *, as_json: bool) -> None:
 
 def _plan(store: Store, a: Recipe, b: Recipe, effect: float, *, as_json: bool) -> None:
     """Say how many runs would show an effect, from the spread of the runs that are stored."""
+    from hotlap.report.comparison_table import about
     from hotlap.stats.comparison import POWER, runs_to_resolve
     from hotlap.stats.pairs import stored_spread
 
@@ -147,11 +148,12 @@ def _plan(store: Store, a: Recipe, b: Recipe, effect: float, *, as_json: bool) -
         )
         return
     points = f"{100 * spread.deviation:.3f} points"
+    count = about(needed or 0)
     if paired:
-        runs = f"{needed} pairs of runs: one pair's difference varies by {points} (standard deviation, paired t"
+        runs = f"{count} pairs of runs: one pair's difference varies by {points} (standard deviation, paired t"
         source = f"from {spread.pairs} stored pairs"
     else:
-        runs = f"{needed} runs of each: one run varies by {points} (standard deviation, Welch's t"
+        runs = f"{count} runs of each: one run varies by {points} (standard deviation, Welch's t"
         source = f"from stored runs of {' and '.join(spread.recipes)}"
     stdout().print(
         f"A difference of {effect:g} points shows (p < 0.05) with {POWER:.0%} chance in {runs}, {source}).",

@@ -23,8 +23,22 @@ class _ListUnlessNamed(TyperGroup):
     """A group whose first command may go unnamed, so that ``hotlap runs 'mnist/*'`` lists."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        named = bool(args) and args[0] in self.commands
-        return super().parse_args(ctx, args if named else [_DEFAULT, *args])
+        at = self._first_word(args)
+        if at is None or args[at] not in self.commands:
+            return super().parse_args(ctx, [_DEFAULT, *args])
+        # Options may stand before the command: they are the command's own.
+        return super().parse_args(ctx, [args[at], *args[:at], *args[at + 1 :]])
+
+    def _first_word(self, args: list[str]) -> int | None:
+        """Where the first argument is that is neither an option nor an option's value."""
+        options_ = [option for command in self.commands.values() for option in command.params if option.opts]
+        valued = {name for option in options_ if not getattr(option, "is_flag", True) for name in option.opts}
+        at = 0
+        while at < len(args) and args[at] != "--":
+            if not args[at].startswith("-"):
+                return at
+            at += 2 if args[at] in valued else 1
+        return None
 
 
 app = typer.Typer(cls=_ListUnlessNamed, help="List stored runs, or merge other stores into this one.")
@@ -46,7 +60,7 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Take the newest so many.")] = 50,
     all_: Annotated[bool, typer.Option("--all", help="Take all, however many.")] = False,
     summary: Annotated[
-        bool, typer.Option("--summary", help="One line per recipe and machine instead of per run.")
+        bool, typer.Option("--summary", help="One line per recipe, machine and software instead of per run.")
     ] = False,
     store: options.StorePath = None,
     json: options.Json = False,
@@ -58,11 +72,15 @@ def list_(
     """List stored runs, oldest first."""
     from hotlap.report.frames import write_csv, write_parquet
     from hotlap.report.tables import runs_table, summary_line
-    from hotlap.stats.summary import group_runs, machine_key, summarise
+    from hotlap.stats.summary import group_runs, one_of_each_seed, set_text, summarise
     from hotlap.store import Store
 
     if json + csv + (parquet is not None) > 1:
         raise InputError("--json, --csv and --parquet exclude each other", "choose one")
+    if summary and (csv or parquet is not None):
+        raise InputError(
+            "--csv and --parquet are of single runs", "hotlap runs --summary --json, or leave out --summary"
+        )
     with Store(store, create=False) as opened:
         found = opened.runs(
             recipe=recipe,
@@ -82,19 +100,21 @@ def list_(
         write_parquet(found, parquet)
         console.print(f"Wrote {len(found)} runs to {parquet}.", markup=False, soft_wrap=True)
         return
-    # The same seed twice is no second observation: it counts once, as first run.
-    sets = [_first_of_each_seed(group) for group in group_runs(found)] if summary else []
+    # The same seed twice is no second observation: it counts once, as in a report.
+    sets = [one_of_each_seed(group) for group in group_runs(found)] if summary else []
     summaries = [summarise(own) for own in sets]
     if json:
-        print_json([s.to_dict() for s in summaries] if summary else [run.to_dict() for run in found])
+        of_sets = [{**one.to_dict(), **_software(own[0])} for own, one in zip(sets, summaries, strict=True)]
+        print_json(of_sets if summary else [run.to_dict() for run in found])
         return
     if not found:
         console.print(f"No such runs in {where}. Make one: hotlap train mnist", markup=False, soft_wrap=True)
     elif summary:
         for own, one in zip(sets, summaries, strict=True):
             where_ = f"{one.device}, {one.threads} threads"
-            if sum(other.digest == one.digest for other in summaries) > 1:
-                where_ = str(machine_key(own[0]))
+            alike = [other[0] for other in sets if other[0].recipe.digest == one.digest]
+            if len(alike) > 1:
+                where_ = set_text(own[0], alike)
             console.print(f"{one.recipe} [{one.digest[:12]}] {where_}", markup=False, soft_wrap=True)
             console.print(f"  {summary_line(one)}", markup=False, soft_wrap=True)
     else:
@@ -132,8 +152,10 @@ def merge(
         console.print(f"{where} holds {count} runs.", markup=False, soft_wrap=True)
 
 
-def _first_of_each_seed(runs: list[Run]) -> list[Run]:
-    first: dict[int, Run] = {}
-    for run in runs:
-        first.setdefault(run.seed, run)
-    return list(first.values())
+def _software(run: Run) -> dict[str, Any]:
+    """What tells the sets of one recipe and machine apart."""
+    return {
+        "hotlap": run.environment.hotlap,
+        "torch": run.environment.torch,
+        "timing_rules": run.timing_rules,
+    }

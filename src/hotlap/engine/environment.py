@@ -12,6 +12,7 @@ import psutil
 import torch
 
 import hotlap
+from hotlap._source import source_digest
 from hotlap.result import Environment
 
 
@@ -29,6 +30,7 @@ def capture(device: torch.device) -> Environment:
         gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         commit=_commit(),
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        source=source_digest(),
     )
 
 

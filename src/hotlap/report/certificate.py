@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from hotlap._files import replace_file
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe, paths, show_value
 from hotlap.report.formats import NONE, p_value, percent, percent_beside, seconds, seconds_with_interval, target_percent
-from hotlap.report.record_files import README, RUNS, machine_lines, source_digest, write_raw
+from hotlap.report.record_files import README, RUNS, machine_lines, write_raw
 from hotlap.report.tables import notes
 from hotlap.result import CERTIFIED, POLICIES, Run, Summary
 from hotlap.stats.summary import summarise
@@ -61,30 +62,35 @@ def write_certificate(folder: Path, runs: Sequence[Run], target: float) -> tuple
         The files written and the verdict; a record is written whatever the verdict.
 
     Raises:
-        InputError: no runs, runs of several recipes or machines, or a seed that comes twice.
+        InputError: no runs, runs of several recipes or machines, a seed that comes twice, or a folder that holds
+            something else.
         OSError: the folder cannot be written.
     """
     _one_of_each_seed(runs)
     ordered = sorted(runs, key=lambda run: run.seed)
     verdict = judge(summarise(ordered), target)
     claim = {
-        "kind": KIND,
+        **identity(ordered[0].recipe),
         "target": target,
         "certified": verdict.certified,
         "recipe": ordered[0].recipe.to_dict(),
-        "digest": ordered[0].recipe.digest,
-        "source_sha256": source_digest(),
+        "source_sha256": _source(ordered),
     }
     written = write_raw(folder, ordered, claim)
     return [*written, replace_file(folder / README, certificate_readme(claim, ordered))], verdict
+
+
+def identity(recipe: Recipe) -> dict[str, str]:
+    """Say what a certificate of a recipe is of, as ``check_place`` asks."""
+    return {"kind": KIND, "digest": recipe.digest}
 
 
 def certificate_readme(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
     """Write a certificate's README from its claim and raw runs alone.
 
     Raises:
-        InputError: the claim is of another recipe than the runs, or says another verdict than follows from them; or a
-            seed comes twice.
+        InputError: the claim is of another recipe or source than the runs, or says another verdict than follows from
+            them; or a seed comes twice.
     """
     recipe, target = Recipe.from_dict(claim["recipe"]), float(claim["target"])
     if {run.recipe.digest for run in runs} != {recipe.digest} or claim["digest"] != recipe.digest:
@@ -94,6 +100,8 @@ def certificate_readme(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
     verdict = judge(summary, target)
     if claim["certified"] != verdict.certified:
         raise InputError(f"the record says certified: {claim['certified']}, but {verdict.reason}")
+    if _sources(runs) and claim["source_sha256"] != _source(runs):
+        raise InputError(f"the runs were not made by the source that the record names ({claim['source_sha256']})")
     low, high = summary.accuracy_ci95 or (None, None)
     counted = " + ".join(f"{name} {seconds(summary.phases_s.get(name))}" for name in POLICIES[CERTIFIED])
     lines = [
@@ -128,11 +136,14 @@ def certificate_readme(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
         "",
         "## Recipe",
         "",
-        f"Digest `{recipe.digest}`, source `{claim['source_sha256']}`.",
+        f"Digest `{recipe.digest}`, {_source_text(claim, runs)}.",
         "",
         "| key | value |",
         "|---|---|",
-        *(f"| {path} | {getattr(value, 'name', None) or show_value(value)} |" for path, value in paths(recipe).items()),
+        *(
+            f"| {path} | {_cell(getattr(value, 'name', None) or show_value(value))} |"
+            for path, value in paths(recipe).items()
+        ),
         "",
         "## Machine",
         "",
@@ -140,6 +151,32 @@ def certificate_readme(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _sources(runs: Sequence[Run]) -> dict[str, int]:
+    """How many runs were made by each source; those of the first versions do not say."""
+    return dict(sorted(Counter(run.environment.source for run in runs if run.environment.source).items()))
+
+
+def _source(runs: Sequence[Run]) -> str | None:
+    """The source that all runs were made by; None where there are several, or it was not kept."""
+    sources = _sources(runs)
+    return next(iter(sources)) if list(sources.values()) == [len(runs)] else None
+
+
+def _source_text(claim: Mapping[str, Any], runs: Sequence[Run]) -> str:
+    if claim["source_sha256"]:
+        return f"source `{claim['source_sha256']}`"
+    sources = _sources(runs)
+    counts = [f"`{digest}` ({n} runs)" for digest, n in sources.items()]
+    if unknown := len(runs) - sum(sources.values()):
+        counts.append(f"not kept ({unknown} runs)")
+    return f"source {', '.join(counts)}"
+
+
+def _cell(text: str) -> str:
+    """A text that may hold a path of the user's, as a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def _one_of_each_seed(runs: Sequence[Run]) -> None:

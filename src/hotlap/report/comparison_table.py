@@ -92,7 +92,12 @@ def points_text(difference: MeanDifference, look: Monitored | None = None) -> st
     if not (needed := difference.runs_needed):
         return text
     unit = "pairs" if difference.method == "paired" else "runs of each"
-    return f"{text}, unresolved (about {needed} {unit} would settle a difference of this size)"
+    return f"{text}, unresolved ({about(needed)} {unit} would settle a difference of this size)"
+
+
+def about(needed: int) -> str:
+    """Write a number of runs that are needed; what nobody can make is not counted."""
+    return f"about {needed}" if needed <= 1_000_000 else "over a million"
 
 
 def _method(difference: MeanDifference, look: Monitored | None) -> str:
@@ -181,8 +186,14 @@ def _below(figures: Comparison) -> list[str]:
     return lines
 
 
+_NO_LOOKS = {"ci95": None, "p": None, "runs_needed": None}
+"""What holds for a number of runs that was fixed before, and not where the runs were looked at after every pair."""
+
+
 def comparison_json(figures: Comparison) -> dict[str, Any]:
     """A finished comparison as plain JSON types.
+
+    Where it was looked at after every pair, interval and p of accuracy are those in ``sequential``, and no others.
 
     Raises:
         InputError: no pair of runs finished.
@@ -193,7 +204,11 @@ def comparison_json(figures: Comparison) -> dict[str, Any]:
     return {
         "a": a.to_dict(),
         "b": b.to_dict(),
-        "accuracy": {**asdict(difference), "runs_needed": difference.runs_needed},
+        "accuracy": {
+            **asdict(difference),
+            "runs_needed": difference.runs_needed,
+            **({} if look is None else _NO_LOOKS),
+        },
         "time_ratio": asdict(ratio),
         "sequential": None if look is None else _finite(asdict(look)),
         "sentence": text,

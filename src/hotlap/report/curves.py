@@ -11,7 +11,7 @@ from typing import Any
 from hotlap.errors import InputError
 from hotlap.report.formats import NONE, percent, seconds
 from hotlap.report.ladder_table import LadderRow
-from hotlap.report.plots import KINDS, save_figure
+from hotlap.report.plots import KINDS, need_plots, save_figure
 from hotlap.result import Run
 
 
@@ -78,10 +78,9 @@ def plot_curves(
     shown = [row for row in rows if _of(row, runs)]
     if not shown:
         raise InputError("there are no runs to plot")
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise InputError("plots need matplotlib", "pip install 'hotlap[plot]'") from None
+    need_plots()
+    import matplotlib as mpl
+
     with mpl.rc_context({"svg.hashsalt": "hotlap", "font.size": 10, "axes.spines.top": False}):
         from matplotlib.figure import Figure
 

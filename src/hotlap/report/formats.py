@@ -97,8 +97,8 @@ def _seconds_in(s: float, unit: str) -> str:
     if unit == "min":
         whole = round(s)
         return f"{whole // 60} min {whole % 60:02d} s"
-    if unit == "ms":
-        return f"{s * 1000:.3g} ms"
+    if unit == "ms":  # the end of an interval may be far above
+        return f"{s * 1000:.3g} ms" if s < 0.9995 else f"{s * 1000:.0f} ms"
     if round(s, 2) >= 10:
         return f"{s:.1f} s"
     return f"{s:.2f} s" if round(s, 3) >= 1 or s == 0 else f"{s:.3f} s"

@@ -13,7 +13,8 @@ from hotlap.ladder import AnyLadder, get_ladder, resolve
 from hotlap.report.curves import changes_text, curves_markdown
 from hotlap.report.formats import percent, percent_with_interval, seconds_with_interval
 from hotlap.report.ladder_table import LadderRow
-from hotlap.report.record_files import README, RUNS, machine_lines, write_raw
+from hotlap.report.plots import need_plots
+from hotlap.report.record_files import README, RUNS, check_place, machine_lines, write_raw
 from hotlap.result import Run, Summary
 from hotlap.stats.summary import summarise
 
@@ -67,7 +68,8 @@ def write_ladder_record(
         The files written.
 
     Raises:
-        InputError: no runs, runs of recipes that are not the ladder's, or matplotlib is not installed.
+        InputError: no runs, runs of recipes that are not the ladder's, matplotlib is not installed, or the folder holds
+            something else.
         OSError: the folder cannot be written.
     """
     if not runs:
@@ -77,10 +79,29 @@ def write_ladder_record(
         raise InputError(
             f"{', '.join(changed)} was changed, so its runs are no record of the ladder", "leave out --set and the like"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    check_ladder_place(folder, ladder, changes)
     ordered = sorted(runs, key=lambda run: (run.recipe.name, run.seed))
-    claim = {"kind": KIND, "ladder": ladder.name, **({"changes": dict(changes)} if changes else {})}
+    claim = _claim(ladder, changes)
     return [*write_raw(folder, ordered, claim), *write_derived(folder, claim, ordered)]
+
+
+def check_ladder_place(folder: Path, ladder: AnyLadder, changes: Mapping[str, Any] = _NOTHING) -> None:
+    """Make sure that a ladder's record can be written to a folder, before the first file or hours of training.
+
+    Args:
+        folder: need not be there.
+        ladder: whose record.
+        changes: as for ``write_ladder_record``.
+
+    Raises:
+        InputError: matplotlib is not installed, or the folder holds another record or files that are no record's.
+    """
+    need_plots()
+    check_place(folder, _claim(ladder, changes))
+
+
+def _claim(ladder: AnyLadder, changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": KIND, "ladder": ladder.name, **({"changes": dict(changes)} if changes else {})}
 
 
 def write_derived(folder: Path, claim: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:

@@ -166,6 +166,19 @@ def _speedup(row: LadderRow, rows: Sequence[LadderRow], over: int) -> float | No
     return base_s / own_s if base_s is not None and own_s else None
 
 
+def speedup_text(row: LadderRow, rows: Sequence[LadderRow], over: int) -> str:
+    """Write how many times faster a rung is than rung ``over``, marked where one of their times does not count."""
+    text = factor(_speedup(row, rows, over))
+    return f"{text} ‡" if text != NONE and is_doubtful(row, rows, over) else text
+
+
+def is_doubtful(row: LadderRow, rows: Sequence[LadderRow], over: int) -> bool:
+    """Whether the time of a rung, or of rung ``over``, does not count."""
+    base = _row(rows, over)
+    pair = (row.summary, base.summary if base else None)
+    return any(summary is not None and not summary.timing_valid for summary in pair)
+
+
 def _row(rows: Sequence[LadderRow], index: int) -> LadderRow | None:
     return next((row for row in rows if row.index == index), None)
 
@@ -191,12 +204,6 @@ def _columns(rows: Sequence[LadderRow]) -> list[_Column]:
         text = seconds_with_interval(row.summary.certified_s_median, bounds)
         return text + ("" if row.summary.timing_valid else " ‡")
 
-    def faster(row: LadderRow, over: int) -> str:
-        text = factor(_speedup(row, rows, over))
-        pair = (row.summary, base.summary if (base := _row(rows, over)) else None)
-        doubtful = any(summary is not None and not summary.timing_valid for summary in pair)
-        return f"{text} ‡" if doubtful and text != NONE else text
-
     return [
         _Column("index", "#", lambda row: str(row.index)),
         _Column("change", "change", _change, left=True),
@@ -207,8 +214,8 @@ def _columns(rows: Sequence[LadderRow]) -> list[_Column]:
         _Column("at_target", "at\ntarget", at_target, gives_way=5),
         _Column("time_with_interval", "measured time", lambda row: time(row, with_interval=True), gives_way=2),
         _Column("time", "measured\ntime", lambda row: time(row, with_interval=False)),
-        _Column("over_first", "over\nrung 0", lambda row: faster(row, 0), gives_way=7),
-        _Column("over_before", "over\nbefore", lambda row: faster(row, row.index - 1), gives_way=4),
+        _Column("over_first", "over\nrung 0", lambda row: speedup_text(row, rows, 0), gives_way=7),
+        _Column("over_before", "over\nbefore", lambda row: speedup_text(row, rows, row.index - 1), gives_way=4),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,18 @@ KINDS = ("png", "svg")
 """Sorts of files that a plot is written as, and the endings of their names."""
 
 
+def need_plots() -> None:
+    """Make sure that plots can be drawn: asked before hours of training that a plot is to end.
+
+    Nothing is imported, so that asking costs nothing.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("plots need matplotlib", "pip install 'hotlap[plot]'")
+
+
 def plot_ladder(rows: Sequence[LadderRow], path_stem: Path, *, title: str, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Plot a ladder's certified times (log scale) and accuracies, with 95 % intervals, beside the published figures.
 
@@ -61,10 +74,9 @@ def plot_ladder(rows: Sequence[LadderRow], path_stem: Path, *, title: str, kinds
     """
     if not rows:
         raise InputError("a ladder without rungs cannot be plotted")
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise InputError("plots need matplotlib", "pip install 'hotlap[plot]'") from None
+    need_plots()
+    import matplotlib as mpl
+
     # Fixed ids and no date: plotting the same figures again gives the same file.
     with mpl.rc_context({"svg.hashsalt": "hotlap", "font.size": 10, "axes.spines.top": False}):
         figure = _figure(rows, title)

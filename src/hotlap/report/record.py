@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hotlap._files import replace_file
-from hotlap.errors import InputError
+from hotlap.errors import HotlapError, InputError
 from hotlap.report import certificate, ladder_record
 from hotlap.report.record_files import CLAIM, README, read_claim, read_runs
 
@@ -28,11 +28,16 @@ def readme_of(folder: Path) -> str:
     claim, runs = read_claim(folder), read_runs(folder)
     if not runs:
         raise InputError(f"{folder} holds no runs")
-    if claim["kind"] == ladder_record.KIND:
-        return ladder_record.ladder_readme(claim, runs)
-    if claim["kind"] == certificate.KIND:
-        return certificate.certificate_readme(claim, runs)
-    raise InputError(f"{folder / CLAIM} is a record of the unknown kind {claim['kind']!r}", "upgrade hotlap")
+    writers = {ladder_record.KIND: ladder_record.ladder_readme, certificate.KIND: certificate.certificate_readme}
+    # A record comes from anywhere: what it holds may be of any type.
+    if (kind := str(claim["kind"])) not in writers:
+        raise InputError(f"{folder / CLAIM} is a record of the unknown kind {kind!r}", "upgrade hotlap")
+    try:
+        return writers[kind](claim, runs)
+    except HotlapError as error:
+        raise InputError(f"{folder}: {error.cause}", error.fix) from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{folder} holds no readable record: {type(error).__name__}: {error}") from None
 
 
 def check_record(folder: Path) -> None:
@@ -42,7 +47,11 @@ def check_record(folder: Path) -> None:
         InputError: the README says something else, or the record cannot be read.
     """
     readme = readme_of(folder)
-    if not (folder / README).exists() or (folder / README).read_text(encoding="utf-8") != readme:
+    try:
+        written = (folder / README).read_bytes()
+    except OSError:
+        written = b""
+    if written != readme.encode():
         raise InputError(f"{folder / README} does not follow from its raw runs", "write it anew: make records")
 
 

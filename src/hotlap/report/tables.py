@@ -20,7 +20,7 @@ from hotlap.report.formats import (
 )
 from hotlap.result import Run, Summary
 from hotlap.stats.intervals import MEDIAN_EXACT_N
-from hotlap.stats.summary import group_runs, machine_key, summarise
+from hotlap.stats.summary import group_runs, set_text, summarise
 
 __all__ = [
     "factor",
@@ -104,12 +104,12 @@ def _count(n: int, noun: str) -> str:
 
 
 def _caption(runs: Sequence[Run]) -> str:
-    """One summary line for each machine that the runs are of."""
+    """One summary line for each machine and software that the runs are of."""
     lines = []
     groups = group_runs(runs)
     for group in groups:
         summary = summarise(group)
-        where = f"{machine_key(group[0])}: " if len(groups) > 1 else ""
+        where = f"{set_text(group[0], [own[0] for own in groups])}: " if len(groups) > 1 else ""
         lines.append(where + summary_line(summary))
     return "\n".join(lines)
 
@@ -125,7 +125,7 @@ def _run_cells(run: Run) -> tuple[str, ...]:
     load = run.environment.load_average
     return (
         str(run.seed),
-        percent(run.accuracy),
+        percent_beside(run.accuracy, run.recipe.target),
         reached,
         seconds(run.certified_s) + ("" if run.timing_valid else " ‡"),
         f"{run.epochs_run:g}",

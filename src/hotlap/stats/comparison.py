@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hotlap.errors import InputError
-from hotlap.stats.intervals import CONFIDENCE, Interval, median_interval, t_beyond, t_interval
+from hotlap.stats.intervals import (
+    CONFIDENCE,
+    FEWEST_EQUAL,
+    Interval,
+    are_equal,
+    median_interval,
+    t_beyond,
+    t_interval,
+)
 
 POWER = 0.8
 """Chance with which ``runs_to_resolve`` runs find a difference of the size measured."""
@@ -17,9 +25,11 @@ POWER = 0.8
 MEDIAN_INEFFICIENCY = math.pi / 2
 """Variance of the median over that of the mean, for normal data."""
 
+MOST_RUNS = 10**9
+"""Largest number of runs that is told apart; it stands for any larger one."""
 
-FEWEST_EQUAL = 5
-"""Equal values that are taken for certainty; fewer may be equal by chance, for accuracies come in steps."""
+ROUNDING = 1e-12
+"""Share of the values below which a difference is one of rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +40,8 @@ class MeanDifference:
         method: ``welch`` for two independent sets, ``paired`` for pairs that share their random numbers.
         ci95: 95 % interval of the difference (Welch's, or Student's of the pairs' differences); None unless both sides
             have two values, and without any spread ``FEWEST_EQUAL``.
-        p: two-sided p-value of "there is no difference" (t-test); None as ``ci95``.
+        p: two-sided p-value of "there is no difference" (t-test; without any spread, the exact test of permutations or,
+            of pairs, of signs); None as ``ci95``.
         deviation: standard deviation of one run, pooled over both sides; of ``paired``, that of one pair's difference.
             None unless both sides have two values.
     """
@@ -99,7 +110,7 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
     if not a or not b:
         raise InputError("a comparison needs runs on both sides", "make some with: hotlap compare A B --runs 10")
     mean_a, mean_b = float(statistics.mean(a)), float(statistics.mean(b))
-    difference = mean_b - mean_a
+    difference = _or_zero(mean_b - mean_a, (*a, *b))
     ci95: Interval | None = None
     p: float | None = None
     deviation: float | None = None
@@ -107,9 +118,10 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
         # Exact sums take most of the time, so each side has one.
         spread_a, spread_b = statistics.stdev(a), statistics.stdev(b)
         error_a, error_b = spread_a / math.sqrt(len(a)), spread_b / math.sqrt(len(b))
-        if _equal(spread_a, a) and _equal(spread_b, b):
+        if are_equal(spread_a, a) and are_equal(spread_b, b):
             if min(len(a), len(b)) >= FEWEST_EQUAL:
-                ci95, p = (difference, difference), float(difference == 0)
+                ci95 = difference, difference
+                p = 2 / math.comb(len(a) + len(b), len(a)) if difference else 1.0
         else:
             error, freedom = welch_error(error_a, error_b, len(a), len(b))
             ci95, p = t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)
@@ -127,9 +139,21 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
     )
 
 
-def _equal(spread: float, values: Sequence[float]) -> bool:
-    """Whether a spread is none, or of the last digits only."""
-    return spread <= 1e-12 * max(map(abs, values))
+def _or_zero(difference: float, values: Sequence[float]) -> float:
+    """Zero for a difference of values that is only one of rounding."""
+    return difference if abs(difference) > ROUNDING * max(map(abs, values)) else 0.0
+
+
+def pair_differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """``b - a`` pair by pair, without errors of rounding: differences that are equal on paper are equal here.
+
+    Args:
+        a: values of the baseline, at least one; ``a[i]`` and ``b[i]`` are a pair.
+        b: values of the candidate, in the same unit.
+    """
+    largest = max(map(abs, (*a, *b)))
+    digits = -math.ceil(math.log10(largest * ROUNDING)) if largest * ROUNDING else 0
+    return [round(y - x, digits) for x, y in zip(a, b, strict=True)]
 
 
 def welch_error(error_a: float, error_b: float, n_a: int, n_b: int) -> tuple[float, float]:
@@ -164,16 +188,17 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference:
     """
     if len(a) != len(b) or not a:
         raise InputError(f"pairs are compared, not {len(a)} runs with {len(b)}", "make some with: hotlap compare A B")
-    differences = [y - x for x, y in zip(a, b, strict=True)]
-    difference = float(statistics.mean(differences))
+    differences = pair_differences(a, b)
+    difference = _or_zero(float(statistics.mean(differences)), (*a, *b))
     ci95: Interval | None = None
     p: float | None = None
     deviation: float | None = None
     if len(differences) >= 2:
         deviation = float(statistics.stdev(differences))
-        if _equal(deviation, (*a, *b)):
+        if are_equal(deviation, (*a, *b)):
             if len(differences) >= FEWEST_EQUAL:
-                ci95, p = (difference, difference), float(difference == 0)
+                ci95 = difference, difference
+                p = 2 * 0.5 ** len(differences) if difference else 1.0
         else:
             error, freedom = deviation / math.sqrt(len(differences)), len(differences) - 1
             ci95, p = t_interval(difference, error, freedom), 2 * t_beyond(abs(difference) / error, freedom)
@@ -227,18 +252,26 @@ def runs_to_resolve(difference: float, deviation: float, *, paired: bool = False
         power: chance of finding it, in (0, 1).
 
     Returns:
-        At least 2; None for a difference of zero, which no number of runs resolves.
+        At least 2, and ``FEWEST_EQUAL`` without any deviation; ``MOST_RUNS`` for any larger number; None for a
+        difference of zero, which no number of runs resolves.
+
+    Raises:
+        InputError: the difference or the deviation is no finite number.
     """
+    if not (math.isfinite(difference) and math.isfinite(deviation)):
+        raise InputError(f"runs are planned for a finite difference, not {difference:g}", "for example --effect 0.05")
     return None if difference == 0 else _fewest(difference, deviation, sides=1 if paired else 2, power=power)
 
 
 def _fewest(difference: float, deviation: float, *, sides: int, power: float = POWER) -> int:
     """Smallest n per side at which a t-test of one or two samples has the power asked for."""
     if deviation == 0:
-        return 2
+        return FEWEST_EQUAL
     from scipy import special, stats
 
     effect = abs(difference) / deviation / math.sqrt(sides)
+    if effect * effect < 1 / MOST_RUNS:
+        return MOST_RUNS
 
     def enough(n: int) -> bool:
         freedom = sides * (n - 1)
@@ -250,7 +283,7 @@ def _fewest(difference: float, deviation: float, *, sides: int, power: float = P
     z = special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(power)
     n = max(2, math.ceil((z / effect) ** 2))
     if n > 10_000:  # there the two agree to far better than anyone can use
-        return n
+        return min(n, MOST_RUNS)
     while not enough(n):
         n += 1
     return n

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from hotlap.recipe import Recipe
 from hotlap.result import Run, Summary
-from hotlap.stats.comparison import MeanDifference, TimeRatio, paired_difference, time_ratio, welch_difference
+from hotlap.stats.comparison import (
+    MeanDifference,
+    TimeRatio,
+    pair_differences,
+    paired_difference,
+    time_ratio,
+    welch_difference,
+)
 from hotlap.stats.intervals import standard_deviation
 from hotlap.stats.sequential import Monitored, monitor
 from hotlap.stats.summary import summarise
@@ -57,8 +64,7 @@ def accuracies(pairs: Sequence[RunPair]) -> tuple[list[float], list[float]]:
 
 def look_at(pairs: Sequence[RunPair], alpha: float) -> Monitored | None:
     """Judge finished pairs in their order by what may be looked at after every pair; None without pairs."""
-    a, b = accuracies(pairs)
-    return monitor([y - x for x, y in zip(a, b, strict=True)], alpha=alpha) if pairs else None
+    return monitor(pair_differences(*accuracies(pairs)), alpha=alpha) if pairs else None
 
 
 def compare_runs(a: Sequence[Run], b: Sequence[Run], *, alpha: float | None = None) -> Comparison:
@@ -135,9 +141,5 @@ def stored_spread(a: Recipe, b: Recipe, runs_a: Sequence[Run], runs_b: Sequence[
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[tuple[int, str, str], float]:
-    """Accuracies of finished runs by what pairs them; of a repeated seed the first, for it is no second observation."""
-    found: dict[tuple[int, str, str], float] = {}
-    for run in runs:
-        if run.accuracy is not None:
-            found.setdefault((run.seed, run.data_digest, run.device), run.accuracy)
-    return found
+    """Accuracies of finished runs, oldest first, by what pairs them; of a repeated seed the newest, as everywhere."""
+    return {(run.seed, run.data_digest, run.device): run.accuracy for run in runs if run.accuracy is not None}

@@ -5,6 +5,9 @@ scale-free. Under no difference it is a non-negative martingale of mean one, so 
 1/alpha with probability at most alpha: one may look after every pair and stop whenever one likes. The price is more
 runs than a test at a number fixed in advance would need.
 
+While all differences are equal there is no t, and the evidence is that of their signs alone (against signs that are
+more often up, or down, by any share): never more than the other, so that the error rate holds.
+
 Source: Rouder et al. 2009 (the Bayes factor); Grünwald, de Heide and Koolen 2024 (that it may be monitored).
 """
 
@@ -77,7 +80,7 @@ def monitor(differences: Sequence[float], *, alpha: float = 0.05, scale: float =
 def log_evidence(differences: Sequence[float], *, scale: float = EFFECT_SCALE) -> float:
     """Return the logarithm of the Bayes factor for "there is a difference" over "there is none".
 
-    It does not depend on the unit of the differences. 0 for fewer than two; infinite when all are equal and not zero.
+    It does not depend on the unit of the differences. 0 for fewer than two, or when all are zero.
     """
     *_, last = _looks(differences)
     return _log_evidence(last, scale)
@@ -111,10 +114,15 @@ def _log_evidence(look: _Look, scale: float) -> float:
     if look.n < 2:
         return 0.0
     if look.error == 0:
-        return math.inf if look.mean else 0.0
+        return _signs_log_evidence(look.n) if look.mean else 0.0
     spread = 1 + look.n * scale**2
     x = (look.mean / look.error) ** 2 / (look.n - 1)
     return -0.5 * math.log(spread) + look.n / 2 * (math.log1p(x) - math.log1p(x / spread))
+
+
+def _signs_log_evidence(n: int) -> float:
+    """Logarithm of the Bayes factor for n signs that are all alike: of any chance of them against one half."""
+    return n * math.log(2) - math.log(n + 1)
 
 
 def _interval(look: _Look, alpha: float, scale: float) -> Interval | None:
@@ -122,6 +130,9 @@ def _interval(look: _Look, alpha: float, scale: float) -> Interval | None:
     n = look.n
     if n < 2:
         return None
+    if look.error == 0:
+        settled = _signs_log_evidence(n) >= math.log(1 / alpha)
+        return (look.mean, look.mean) if settled else (-math.inf, math.inf)
     spread = 1 + n * scale**2
     bound = math.exp(2 / n * (math.log(1 / alpha) + 0.5 * math.log(spread)))
     if bound >= spread:

@@ -22,6 +22,12 @@ from hotlap.result import Run
 from hotlap.store import rows
 from hotlap.store.schema import migrate, read_version
 
+_INTEGERS = 2**63
+"""SQLite's integers are below, and not below its negative."""
+
+_NAMED = "(recipe_name = ? OR recipe_name GLOB ? AND NOT EXISTS (SELECT 1 FROM runs WHERE recipe_name = ?))"
+"""Of this name or, where no run is, of names that match."""
+
 _ELSEWHERE = "set HOTLAP_STORE or --store to another file"
 
 
@@ -131,7 +137,7 @@ class Store:
         marks = ", ".join(f":{name}" for name in values)
         try:
             db.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", values)
-        except sqlite3.IntegrityError as error:
+        except (sqlite3.IntegrityError, OverflowError) as error:
             raise StoreError(f"run {values['id']} cannot be added to {self.path}: {error}") from error
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -152,7 +158,7 @@ class Store:
         """Read runs that meet every condition given, oldest first.
 
         Args:
-            recipe: glob over recipe names, e.g. ``mnist/*``; case counts.
+            recipe: a recipe's name, or a glob over names, e.g. ``mnist/*``; case counts.
             digest: a recipe's digest or how it begins.
             seed: seed of the run.
             status: ``done`` or ``failed``.
@@ -167,7 +173,8 @@ class Store:
         """
         where: dict[str, Any] = {}
         if recipe is not None:
-            where["recipe_name GLOB ?"] = recipe
+            # A changed recipe's name holds brackets, which would be a pattern too.
+            where[_NAMED] = recipe
         if digest is not None:
             where["substr(digest, 1, length(?)) = ?"] = digest.lower()
         for column, value in (("seed", seed), ("status", status), ("device", device), ("threads", threads)):
@@ -178,10 +185,12 @@ class Store:
         if since is not None:
             try:
                 where["started_at >= ?"] = _utc(since)
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise StoreError(f"{since!r} is not a date or time", "write it as 2026-01-31") from None
         if limit is not None and limit < 0:
             raise StoreError(f"limit must not be negative, not {limit}")
+        if any(not -_INTEGERS <= number < _INTEGERS for number in (seed or 0, threads or 0)):
+            return []  # no run that is stored has such a number
         return self._select(where, newest=limit)
 
     def run(self, id_prefix: str) -> Run:
@@ -228,7 +237,7 @@ class Store:
         for condition, value in where.items():
             values += [value] * condition.count("?")
         condition = " AND ".join(where) or "1"
-        limit = "" if newest is None else f"LIMIT {int(newest)}"
+        limit = "" if newest is None else f"LIMIT {min(int(newest), _INTEGERS - 1)}"
         query = f"SELECT id, document FROM runs WHERE {condition} ORDER BY started_at DESC, seq DESC {limit}"
         with self._connection() as db:
             stored = db.execute(query, values).fetchall()
@@ -316,7 +325,7 @@ def _values(run: Run, text: str | None = None) -> dict[str, Any]:
     try:
         document = json.dumps(run.to_dict(), allow_nan=False) if text is None else text
         started_at = _utc(run.started_at)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"run {run.id} cannot be stored: {error}") from None
     return {
         "id": run.id,
@@ -343,7 +352,7 @@ def _decode(name: str, text: str, recipes: dict[str, Recipe]) -> Run:
         if key not in recipes:  # checking a recipe costs more than the rest, and most runs share one
             recipes[key] = Recipe.from_dict(document["recipe"])
         return Run.from_dict({**document, "recipe": recipes[key]})
-    except (HotlapError, ValueError, TypeError, KeyError) as error:
+    except (HotlapError, ValueError, TypeError, LookupError, AttributeError) as error:
         cause = error.cause if isinstance(error, HotlapError) else f"{type(error).__name__}: {error}"
         raise StoreError(
             f"stored run {name} cannot be read: {cause}", "upgrade hotlap, or use another store"

@@ -13,22 +13,29 @@ from hotlap.report.formats import percent, seconds
 from hotlap.report.html import figures
 from hotlap.report.html.parts import Block, Cell, Column, Plot, Row, Section, Table, Text
 from hotlap.report.html.recipe_section import overview
-from hotlap.report.html.selection import first_of_each_seed, machine_of, machine_text
+from hotlap.report.html.selection import machine_text, setting_of
 from hotlap.result import Run
 from hotlap.stats.comparison import MeanDifference, TimeRatio
+from hotlap.stats.intervals import MEDIAN_EXACT_N
 from hotlap.stats.pairs import Comparison, RunPair, compare_runs, finished_pairs
+from hotlap.stats.summary import one_of_each_seed
 
 FEWEST_IN_TURN = 3
 """Pairs run in turn that are needed to leave the other pairs out: fewer have no interval."""
 
+MOST_BETWEEN_S = 60.0
+"""Seconds between two runs up to which they count as made in turn; as long as the first took, where that is longer."""
+
 
 def comparison_section(a: str, b: str, runs: Sequence[Run]) -> tuple[Section, list[str]]:
-    """Compare two recipes by the runs that they made with the same seeds, on each machine that has some.
+    """Compare two recipes by the runs that they made with the same seeds, on each machine and software that has some.
+
+    How the runs came about is not stored, so intervals and p are those of a number of runs that was fixed before.
 
     Args:
         a: name of the baseline, or how its digest begins.
         b: name of the candidate.
-        runs: of these and of any other recipes.
+        runs: of these and of any other recipes; those that began at the same time, oldest first.
 
     Returns:
         The section, and its sentences.
@@ -37,20 +44,20 @@ def comparison_section(a: str, b: str, runs: Sequence[Run]) -> tuple[Section, li
         InputError: no runs of one of them, both are one, or no seed was run with both on one machine.
     """
     of_a, of_b = _find(a, runs), _find(b, runs)
-    if of_a[0].recipe.digest == of_b[0].recipe.digest:
-        raise InputError(f"{a} and {b} are one recipe (digest {of_a[0].recipe.digest[:12]})", "compare two others")
+    digests = of_a[0].recipe.digest, of_b[0].recipe.digest
+    if digests[0] == digests[1]:
+        raise InputError(f"{a} and {b} are one recipe (digest {digests[0][:12]})", "compare two others")
     blocks: list[Block] = []
     sentences: list[str] = []
-    for machine in dict.fromkeys(map(_where, of_a)):
-        here_a = [run for run in of_a if _where(run) == machine]
-        here_b = [run for run in of_b if _where(run) == machine]
-        pairs, in_turn = pair_up(here_a, here_b)
+    for setting in dict.fromkeys(map(setting_of, of_a)):
+        here = [run for run in runs if run.recipe.digest in digests and setting_of(run) == setting]
+        pairs, in_turn = pair_up(here, digests[0])
         if not finished_pairs(*_sides(pairs)):
             continue
         figures_ = compare_runs(*_sides(pairs))
         text = comparison_sentence(figures_, in_turn=in_turn)
         sentences.append(text)
-        blocks += [Text(text, quotable=True), *_blocks(figures_, pairs), Text(f"Machine: {machine_text(here_a[0])}.")]
+        blocks += [Text(text, quotable=True), *_blocks(figures_, pairs), Text(f"Machine: {machine_text(here, of_a)}.")]
     if not sentences:
         name_a, name_b = of_a[0].recipe.name, of_b[0].recipe.name
         raise InputError(f"no seed was run with both {name_a} and {name_b} on one machine", "hotlap compare A B")
@@ -61,13 +68,14 @@ def comparison_sentence(compared: Comparison, *, in_turn: bool) -> str:
     """The sentence to quote; runs that were not made in turn are not called interleaved."""
     a, b, difference, ratio = compared.a, compared.b, compared.difference, compared.ratio
     assert a is not None and b is not None and difference is not None and ratio is not None
-    caveats = few_or_lost(a, b, ratio)
+    caveats = ["for a number of runs fixed beforehand", *few_or_lost(a, b, ratio)]
     if in_turn:
         text = sentence(a.recipe, b.recipe, difference, ratio, caveats=caveats)
     else:
         text = (
             f"{b.recipe} against {a.recipe}: accuracy {points_text(difference)}; {ratio_text(ratio)}, over "
-            f"{ratio.pairs} pairs of one seed that were not run in turn ({'; '.join(('95 % intervals', *caveats))})."
+            f"{ratio.pairs} pairs of one seed that are not known to have run in turn "
+            f"({'; '.join(('95 % intervals', *caveats))})."
         )
     if not (a.timing_valid and b.timing_valid):
         text += " ‡ The machine was shared during at least one run: the times do not count."
@@ -76,27 +84,29 @@ def comparison_sentence(compared: Comparison, *, in_turn: bool) -> str:
     return text
 
 
-def pair_up(a: Sequence[Run], b: Sequence[Run]) -> tuple[list[RunPair], bool]:
+def pair_up(runs: Sequence[Run], digest: str) -> tuple[list[RunPair], bool]:
     """Pair runs of one seed.
 
-    Pairs of runs that followed each other are taken alone where there are enough: what slows the machine for a while
-    slows both of such a pair.
+    Pairs of runs that followed each other within ``MOST_BETWEEN_S`` are taken alone where there are enough: what slows
+    the machine for a while slows both of such a pair.
 
     Args:
-        a: runs of the baseline on one machine and the same data.
-        b: runs of the candidate there.
+        runs: of two recipes on one machine and the same data; those that began at the same time, oldest first.
+        digest: of the baseline.
 
     Returns:
-        The pairs in the order of their seeds, and whether they were run in turn.
+        The pairs in the order of their seeds, the baseline's run first, and whether they were run in turn.
     """
-    digest = a[0].recipe.digest if a else ""
-    order = sorted([*a, *b], key=lambda run: run.started_at)
     adjacent: dict[int, RunPair] = {}
-    for one, other in pairwise(order):
-        if one.seed == other.seed and one.recipe.digest != other.recipe.digest:
-            adjacent.setdefault(one.seed, (one, other) if one.recipe.digest == digest else (other, one))
-    by_seed = {run.seed: run for run in first_of_each_seed(b)}
-    pairs = [(run, by_seed[run.seed]) for run in first_of_each_seed(a) if run.seed in by_seed]
+    for one, other in pairwise(sorted(runs, key=lambda run: run.began)):
+        if one.seed == other.seed and one.recipe.digest != other.recipe.digest and _follows(one, other):
+            pair = (one, other) if one.recipe.digest == digest else (other, one)
+            # Of several the newest whose times count, as everywhere.
+            if one.seed not in adjacent or _timed(pair) >= _timed(adjacent[one.seed]):
+                adjacent[one.seed] = pair
+    a = one_of_each_seed(run for run in runs if run.recipe.digest == digest)
+    by_seed = {run.seed: run for run in one_of_each_seed(run for run in runs if run.recipe.digest != digest)}
+    pairs = [(run, by_seed[run.seed]) for run in a if run.seed in by_seed]
     if len(adjacent) >= min(FEWEST_IN_TURN, len(pairs)) and adjacent:
         return [adjacent[seed] for seed in sorted(adjacent)], True
     return pairs, False
@@ -118,8 +128,14 @@ def _find(name: str, runs: Sequence[Run]) -> list[Run]:
     return found
 
 
-def _where(run: Run) -> tuple[object, ...]:
-    return *machine_of(run), run.data_digest
+def _timed(pair: RunPair) -> bool:
+    return all(run.timing_valid for run in pair)
+
+
+def _follows(one: Run, other: Run) -> bool:
+    """Whether a run began soon after one before it had ended."""
+    took = sum(one.phases.values())
+    return (other.began - one.began).total_seconds() - took <= max(MOST_BETWEEN_S, took)
 
 
 def _sides(pairs: Sequence[RunPair]) -> tuple[list[Run], list[Run]]:
@@ -171,6 +187,7 @@ def _difference_plot(difference: MeanDifference, done: Sequence[RunPair], table:
         figures.plain_axis("percentage points, B − A"),
         0.0,
         table,
+        "95 % interval",
     )
 
 
@@ -184,6 +201,7 @@ def _ratio_plot(ratio: TimeRatio, done: Sequence[RunPair], table: Table) -> Plot
         figures.plain_axis("time of A / time of B", ticksuffix="×"),
         1.0,
         table,
+        "range" if ratio.ci95 is not None and ratio.pairs < MEDIAN_EXACT_N else "95 % interval",
     )
 
 
@@ -194,6 +212,7 @@ def _interval_plot(
     axis: dict[str, Any],
     nothing: float,
     table: Table,
+    kind: str,
 ) -> Plot:
     """Every pair above, what follows from them below, and a line where there would be no difference."""
     centre, bounds, text = middle
@@ -208,7 +227,7 @@ def _interval_plot(
         [centre],
         [1],
         [figures.hover(text)],
-        name="in all, 95 % interval",
+        name=f"in all, {kind}",
         marker={"color": figures.MEASURED, "size": 11, "symbol": "diamond"},
         error_x=figures.error_bars([centre], [bounds], color=figures.MEASURED),
     )

@@ -18,7 +18,7 @@ from hotlap.report.formats import (
 from hotlap.report.html import figures
 from hotlap.report.html.parts import Block, Cell, Column, Notes, Plot, Row, Section, Table, Text
 from hotlap.report.html.selection import LadderView
-from hotlap.report.ladder_table import LadderRow, ladder_rows_json
+from hotlap.report.ladder_table import LadderRow, is_doubtful, ladder_rows_json, speedup_text
 from hotlap.report.tables import NOT_TIMED, RANGES, STOPS_ON_TEST, is_range, reached_count
 from hotlap.result import POLICIES, Summary
 
@@ -58,6 +58,14 @@ def remarks(summaries: Sequence[Summary]) -> list[str]:
     if not all(summary.timing_valid for summary in summaries):
         lines.append(f"‡ {NOT_TIMED}.")
     return lines
+
+
+def interval_name(summaries: Sequence[Summary]) -> str:
+    """Say what the bars around these times are: of few runs only their range."""
+    ranges = [is_range(summary) for summary in summaries if summary.certified_s_ci95 is not None]
+    if not any(ranges):
+        return "95 % interval"
+    return "range" if all(ranges) else "95 % interval or range"
 
 
 def accuracy_cell(summary: Summary) -> Cell:
@@ -124,7 +132,10 @@ def _table(view: LadderView) -> Table:
         if summary is None:
             rows.append([*head, Cell("0", 0), *[Cell(NONE)] * 5])
             continue
-        ratios = [figures_["speedup_over_first"], figures_["speedup_over_before"]]
+        ratios = [
+            (speedup_text(row, view.rows, 0), figures_["speedup_over_first"]),
+            (speedup_text(row, view.rows, row.index - 1), figures_["speedup_over_before"]),
+        ]
         n = summary.n + summary.failed
         rows.append(
             [
@@ -133,7 +144,7 @@ def _table(view: LadderView) -> Table:
                 accuracy_cell(summary),
                 reached_cell(summary),
                 time_cell(summary),
-                *(Cell(factor(ratio), ratio) for ratio in ratios),
+                *(Cell(text, ratio) for text, ratio in ratios),
             ]
         )
     if view.changes:
@@ -161,6 +172,8 @@ def _waterfall(view: LadderView) -> Plot:
     measured = [(y, row, time) for y, row in enumerate(shown) if (time := _time(row))]
     published = [(y, row, row.published_s) for y, row in enumerate(shown) if row.published_s]
     steps = [(y, row, time, ratio) for y, row, time in measured if (ratio := ratios[row.index])]
+    summaries = [row.summary for _, row, _ in measured if row.summary]
+    doubtful = [is_doubtful(row, view.rows, row.index - 1) for _, row, *_ in steps]
     bars = {
         "type": "bar",
         "orientation": "h",
@@ -169,19 +182,24 @@ def _waterfall(view: LadderView) -> Plot:
         "base": [time for *_, time, _ in steps],
         "x": [time * ratio - time for *_, time, ratio in steps],
         "width": 0.5,
-        "marker": {"color": [figures.FASTER if ratio >= 1 else figures.TARGET for *_, ratio in steps], "opacity": 0.4},
+        "marker": {
+            "color": [figures.FASTER if ratio >= 1 else figures.TARGET for *_, ratio in steps],
+            "opacity": 0.4,
+            "pattern": {"shape": ["/" if one else "" for one in doubtful]},  # a time that does not count is hatched
+        },
         "hoverinfo": "text",
         "hovertext": [
-            figures.hover(_label(row), f"{factor(ratio)} as fast as the one before") for _, row, _, ratio in steps
+            figures.hover(_label(row), marked(f"{factor(ratio)} as fast as the one before", "‡" if doubt else ""))
+            for (_, row, _, ratio), doubt in zip(steps, doubtful, strict=True)
         ],
         "showlegend": False,
     }
-    bounds = [row.summary.certified_s_ci95 for _, row, _ in measured if row.summary]
+    bounds = [summary.certified_s_ci95 for summary in summaries]
     dots = figures.points(
         [time for *_, time in measured],
         [y for y, *_ in measured],
         [figures.hover(_label(row), row.title, _measured_text(row)) for _, row, _ in measured],
-        name="measured, 95 % interval",
+        name=f"measured, {interval_name(summaries)}",
         marker={"color": figures.MEASURED, "size": 9},
         error_x=figures.error_bars([time for *_, time in measured], bounds, color=figures.MEASURED),
     )
@@ -211,10 +229,11 @@ def _waterfall(view: LadderView) -> Plot:
                 Cell(_label(row), row.index),
                 time_cell(row.summary) if row.summary else Cell(NONE),
                 Cell(row.published_text or NONE, row.published_s),
-                Cell(factor(ratios[row.index]), ratios[row.index]),
+                Cell(speedup_text(row, view.rows, row.index - 1), ratios[row.index]),
             ]
             for row in shown
         ],
+        notes=remarks(summaries)[1:],
     )
     data = [trace for trace, any_ in ((bars, steps), (outlines, published), (dots, measured)) if any_]
     return Plot(
@@ -222,7 +241,7 @@ def _waterfall(view: LadderView) -> Plot:
         figure=figures.figure(data, layout),
         height=figures.ROW_PX * len(shown) + 100,
         summary=f"Certified times of {len(measured)} rungs on a logarithmic scale, {_span(measured)}"
-        f"with {len(published)} published times beside them.",
+        f"with {len(published)} published times beside them{'; hatched bars do not count' if any(doubtful) else ''}.",
         table=table,
     )
 
@@ -254,6 +273,8 @@ def _scatter(view: LadderView) -> Plot:
     accuracy_bounds = [
         (100 * s.accuracy_ci95[0], 100 * s.accuracy_ci95[1]) if s.accuracy_ci95 else None for _, s, *_ in measured
     ]
+    of_times = interval_name([summary for _, summary, *_ in measured])
+    intervals = "95 % intervals" if of_times == "95 % interval" else f"95 % intervals, of times {of_times}"
     bars: dict[str, Any] = {"color": figures.MEASURED}
     dots = figures.points(
         times,
@@ -262,7 +283,7 @@ def _scatter(view: LadderView) -> Plot:
             figures.hover(_label(row), f"accuracy {accuracy_cell(summary).text}", _measured_text(row))
             for row, summary, *_ in measured
         ],
-        name="measured, 95 % intervals",
+        name=f"measured, {intervals}",
         mode="markers+text",
         text=[str(row.index) for row, *_ in measured],
         textposition="top right",
@@ -306,7 +327,7 @@ def _scatter(view: LadderView) -> Plot:
         title="Time and accuracy",
         figure=figures.figure([*([outlines] if published else []), dots, *entries], layout),
         height=max(340, figures.ROW_PX * len(view.rows) + 100),
-        summary=f"Certified time against mean accuracy of {len(measured)} rungs, with 95 % intervals; "
+        summary=f"Certified time against mean accuracy of {len(measured)} rungs, with {intervals}; "
         "numbers are those of the rungs.",
         table=table,
     )

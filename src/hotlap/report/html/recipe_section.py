@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hotlap.report.curves import loss_curve, mean_curve
-from hotlap.report.formats import NONE, percent, seconds, target_percent
+from hotlap.report.formats import NONE, percent, percent_beside, seconds, target_percent
 from hotlap.report.html import figures
 from hotlap.report.html.ladder_section import accuracy_cell, marked, reached_cell, remarks, time_cell
 from hotlap.report.html.parts import Block, Cell, Column, Plot, Row, Section, Table, Text
@@ -38,12 +38,8 @@ def recipes_section(sets: Sequence[Sequence[Run]]) -> Section:
     return Section(
         title="Recipes",
         blocks=[overview(sets)] if len(sets) > 1 else [],
-        sections=[recipe_section(runs, several=_is_repeated(runs, sets)) for runs in sets],
+        sections=[recipe_section(runs, among=[own[0] for own in sets]) for runs in sets],
     )
-
-
-def _is_repeated(runs: Sequence[Run], sets: Sequence[Sequence[Run]]) -> bool:
-    return sum(other[0].recipe.name == runs[0].recipe.name for other in sets) > 1
 
 
 def overview(sets: Sequence[Sequence[Run]], caption: str = "All recipes") -> Table:
@@ -61,7 +57,7 @@ def overview(sets: Sequence[Sequence[Run]], caption: str = "All recipes") -> Tab
     rows = [
         [
             Cell(summary.recipe),
-            Cell(machine_text(runs[0])),
+            Cell(machine_text(runs, [own[0] for own in sets])),
             Cell(str(summary.n + summary.failed), summary.n + summary.failed),
             Cell(target_percent(summary.target), summary.target),
             accuracy_cell(summary),
@@ -73,22 +69,23 @@ def overview(sets: Sequence[Sequence[Run]], caption: str = "All recipes") -> Tab
     return Table(caption=caption, columns=columns, rows=rows, notes=remarks(summaries))
 
 
-def recipe_section(runs: Sequence[Run], *, several: bool = False) -> Section:
+def recipe_section(runs: Sequence[Run], *, among: Sequence[Run] = ()) -> Section:
     """Show one run set.
 
     Args:
-        runs: of one recipe on one machine, each seed once.
-        several: the page has more sets of this name, so that the heading needs the digest.
+        runs: of one recipe and software on one machine, each seed once.
+        among: a run of every set on the page. The heading says by what it differs from others of its name.
     """
-    recipe = runs[0].recipe
+    recipe, where = runs[0].recipe, machine_text(runs, among)
     done = [run for run in runs if run.status == "done" and run.accuracy is not None]
     blocks: list[Block] = [Text(f"{summary_line(summarise(runs))}.")]
     if done:
         blocks.append(Row([_distribution(runs, done), _phases(done)]))
         if curves := _curves(done):
             blocks.append(Row(curves))
-    blocks.append(Text(f"{machine_text(runs[0])}; digest {recipe.digest[:12]}."))
-    title = f"{recipe.name} ({recipe.digest[:8]}, {machine_text(runs[0])})" if several else recipe.name
+    blocks.append(Text(f"{where}; digest {recipe.digest[:12]}."))
+    several = sum(other.recipe.name == recipe.name for other in among) > 1
+    title = f"{recipe.name} ({recipe.digest[:8]}, {where})" if several else recipe.name
     return Section(title=title, blocks=blocks)
 
 
@@ -128,7 +125,9 @@ def _distribution(runs: Sequence[Run], done: Sequence[Run]) -> Plot:
     rows = [
         [
             Cell(str(run.seed), run.seed),
-            Cell(percent(run.accuracy) if run.status == "done" else f"failed: {run.error}", run.accuracy),
+            Cell(
+                percent_beside(run.accuracy, target) if run.status == "done" else f"failed: {run.error}", run.accuracy
+            ),
             Cell(NONE if target is None else "yes" if run.reached else "no"),
             Cell(_time_text(run), run.certified_s),
             Cell(f"{run.epochs_run:g}", run.epochs_run),

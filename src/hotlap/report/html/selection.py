@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hotlap.report.ladder_table import LadderRow
 from hotlap.report.record import record_folders
 from hotlap.report.record_files import read_claim, read_runs
 from hotlap.result import Run
-from hotlap.stats.summary import group_runs, machine_key
+from hotlap.stats.summary import group_runs, machine_key, one_of_each_seed, software, software_text
 from hotlap.store import Store
 
 
@@ -38,10 +38,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderView:
-    """A ladder as it was measured on one machine, all rungs with the same change or none.
+    """A ladder as it was measured on one machine with one software, all rungs with the same change or none.
 
     Attributes:
-        machine: what it was measured on, in words.
+        machine: what it was measured on, in words; with which software where the report holds several.
         changes: what was changed in every rung, as options; empty for the ladder as it is.
         rows: every rung, or those measured where they were changed; without published figures then.
     """
@@ -82,7 +82,7 @@ def gather(what: Sequence[str], *, store: Path | None = None) -> Selection:
         found.update((run.id, run) for run in runs)
     if not what:
         found.update((run.id, run) for run in _of_store("*", store))
-    ordered = sorted(found.values(), key=lambda run: run.started_at)
+    ordered = sorted(found.values(), key=lambda run: run.began)
     return Selection(runs=ordered, ladders=frozenset(named), changes=changes)
 
 
@@ -122,31 +122,33 @@ def machine_of(run: Run) -> tuple[Any, ...]:
     return machine_key(run)[:4]
 
 
-def machine_text(run: Run) -> str:
-    """Name the machine that a run was made on."""
-    env = run.environment
-    threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
-    return f"{env.gpu or env.cpu}, {run.device}, {threads}"
+def setting_of(run: Run) -> tuple[Any, ...]:
+    """What two runs must share for their recipes to be compared: machine, software, timing rules and data."""
+    return *machine_of(run), *software(run), run.timing_rules, run.data_digest
 
 
-def first_of_each_seed(runs: Iterable[Run]) -> list[Run]:
-    """The first run of each seed, by seed: a seed that comes twice is no second observation.
+def machine_text(runs: Sequence[Run], among: Sequence[Run] = ()) -> str:
+    """Name the machine that runs were made on, and their software where that is not the same in all the others.
 
-    A run whose time counts stands for one whose time does not, whichever came first; that says nothing of the result.
+    Args:
+        runs: of one setting; where no time counts, as on a cluster, their processors may differ.
+        among: runs that they are shown with.
     """
-    first: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: (not run.timing_valid, run.started_at)):
-        first.setdefault(run.seed, run)
-    return [first[seed] for seed in sorted(first)]
+    run, env = runs[0], runs[0].environment
+    processors = {one.environment.gpu or one.environment.cpu for one in runs}
+    threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
+    parts = [processors.pop() if len(processors) == 1 else f"{len(processors)} kinds of processor", run.device, threads]
+    if any(software(other) != software(run) for other in among):
+        parts.append(software_text(run))
+    if any(other.timing_rules != run.timing_rules for other in among):
+        parts.append(f"timing rules {run.timing_rules}")
+    return ", ".join(parts)
 
 
 def run_sets(runs: Sequence[Run]) -> list[list[Run]]:
-    """Split runs into sets of one recipe on one machine, each seed once, in the order of ladders and then of names."""
+    """Split runs into sets of one recipe, software and machine, each seed once, in the order of ladders, then names."""
     place = {name: position for position, name in enumerate(recipes())}
-    by_machine: dict[Any, list[Run]] = {}
-    for run in runs:
-        by_machine.setdefault(machine_of(run), []).append(run)
-    sets = [first_of_each_seed(group) for own in by_machine.values() for group in group_runs(own)]
+    sets = [one_of_each_seed(group) for group in group_runs(runs)]
     return sorted(sets, key=lambda s: (place.get(s[0].recipe.name, len(place)), s[0].recipe.name))
 
 
@@ -159,13 +161,13 @@ def ladder_views(selection: Selection) -> list[LadderView]:
         for run in selection.runs:
             if run.recipe.name in steps:
                 changes = selection.changes.get(run.id, _changes(steps[run.recipe.name], run))
-                groups.setdefault(((machine_of(run), run.data_digest), changes), []).append(run)
+                groups.setdefault((setting_of(run), changes), []).append(run)
         for (_, changes), runs in groups.items():
             names = {run.recipe.name for run in runs}
             # A lineage repeats rungs of other ladders: it is worth its place where it brings several together.
             origins = {name.partition("/")[0] for name in names} if isinstance(ladder, Lineage) else names
             if len(origins) >= 2 or ladder.name in selection.ladders:
-                views.append(_view(ladder, changes, runs))
+                views.append(_view(ladder, changes, runs, selection.runs))
     return views
 
 
@@ -185,15 +187,15 @@ def _text(changes: Mapping[str, Any]) -> str:
     return changes_text(dict(sorted(whole.items())))
 
 
-def _view(ladder: AnyLadder, changes: str, runs: Sequence[Run]) -> LadderView:
+def _view(ladder: AnyLadder, changes: str, runs: Sequence[Run], among: Sequence[Run]) -> LadderView:
     by_recipe: dict[str, list[Run]] = {}
     for run in runs:
         by_recipe.setdefault(run.recipe.name, []).append(run)
     # Of the same rung in several precisions, the most runs.
     sets = [max(group_runs(own), key=len) for own in by_recipe.values()]
-    once = [run for own in sets for run in first_of_each_seed(own)]
+    once = [run for own in sets for run in one_of_each_seed(own)]
     rows = ladder_rows(ladder, once)
     if changes:
         bare = {"published_s": None, "published_text": "", "published_accuracy": None}
         rows = [replace(row, **bare) for row in rows if row.summary is not None]  # type: ignore[arg-type]
-    return LadderView(ladder=ladder, machine=machine_text(once[0]), changes=changes, rows=rows, runs=once)
+    return LadderView(ladder=ladder, machine=machine_text(once, among), changes=changes, rows=rows, runs=once)
