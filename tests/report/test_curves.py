@@ -59,6 +59,18 @@ def test_runs_that_failed_or_ended_early_leave_the_others_means_alone() -> None:
     assert "2.000 → 0.500 | 85.00 % → 99.00 %" in next(line for line in lines if line.startswith("| 8-"))
 
 
+def test_losses_of_chosen_images_are_explained() -> None:
+    ladder = get_ladder("cifar10-airbench")
+    chosen = [
+        replace(make_run(seed=0), recipe=step.recipe.with_changes({"epochs": 2}), loss_by_epoch=(1.0, 0.5))
+        for step in resolve(ladder)
+        if step.rung.name in ("96", "96-faster")
+    ]
+    note = "Losses of 96-faster count images that were not chosen as 0."
+    assert note in curves_markdown(ladder_rows(ladder, chosen), chosen)
+    assert note not in curves_markdown(ladder_rows(ladder, chosen[:1]), chosen[:1])
+
+
 def test_a_changed_ladders_record_follows_from_its_runs(tmp_path: Path) -> None:
     tmp_path = tmp_path / "records" / "learned"
     written = write_ladder_record(tmp_path, LADDER, runs(), CHANGES)

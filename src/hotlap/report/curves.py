@@ -52,6 +52,9 @@ def curves_markdown(rows: Sequence[LadderRow], runs: Sequence[Run]) -> list[str]
         "",
         "Means over seeds; the last accuracy is the final one, with test-time augmentation where there is any.",
     ]
+    choosing = [row.name for row in rows if any(run.recipe.selection is not None for run in _of(row, runs))]
+    if choosing:
+        lines.append(f"Losses of {', '.join(choosing)} count images that were not chosen as 0.")
     if any(row.summary is not None and not row.summary.timing_valid for row in rows):
         lines.append("‡ Other work shared the machine during at least one run: accuracy counts, times do not.")
     return lines
