@@ -33,7 +33,7 @@ class Measured:
 
     @property
     def ci95(self) -> Interval | None:
-        """95 % interval of the mean; None for fewer than two runs."""
+        """95 % interval of the mean; None for fewer than two runs, or than six that are all equal."""
         return mean_interval(self.finite)
 
     def figures(self) -> dict[str, Any]:
