@@ -28,8 +28,9 @@ def predict(
 ) -> None:
     """Say which class each image shows, and with which probability.
 
-    Images of another size or colour are converted, with a remark. Exit status 2 when a file cannot be read; the others
-    are answered.
+    Folders are searched at any depth, links followed, hidden files left out. Images of another size or colour are
+    converted, with a remark. Exit status 2 when a file cannot be read; the others are answered. A folder that cannot be
+    read is refused. Characters of names that the terminal cannot show are escaped.
     """
     from hotlap.cli.progress import RunProgress
     from hotlap.engine.devices import use_threads
