@@ -129,10 +129,10 @@ def published() -> Iterator[Any]:
                 return datasets.load(name)
             except DataError as error:
                 lacking = f"this test needs a data set: {error}"
-                # Nothing but its own tests needs this one, and some networks have no copy of it.
-                if name == "fashion-mnist":
-                    pytest.skip(lacking)
-                pytest.fail(lacking, pytrace=False)
+        # Nothing but its own tests needs this one, and some networks have no copy of it.
+        if name == "fashion-mnist":
+            pytest.skip(lacking)
+        pytest.fail(lacking, pytrace=False)
 
     yield load
 
