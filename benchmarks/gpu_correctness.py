@@ -13,13 +13,15 @@ from torch import Tensor
 from gpu_results import Programme
 from hotlap import datasets
 from hotlap.datasets import ImageData
+from hotlap.engine.environment import capture
 from hotlap.engine.loop import Silent, train_seeds
 from hotlap.ladder import recipes
 from hotlap.recipe import Recipe, paths
 
-IMAGES = 1024
-"""Of the training set, so that recipes which begin with smaller images soon see large ones; a quarter to test on."""
-STEPS, JUDGED = 12, 6
+IMAGES, BATCH = 512, 128
+"""Images of the training set, and of a batch at most: few, since a CPU has to do the same, and so few that recipes
+which begin with smaller images soon see large ones. A quarter to test on."""
+STEPS, JUDGED = 10, 6
 """Steps that are taken, and those of them that must agree: from the 7th on, rounding has grown too large to judge."""
 TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.1}
 """Largest relative difference of any loss that is judged."""
@@ -47,7 +49,7 @@ def comparable(recipe: Recipe, precision: str, count: int) -> Recipe:
     """
     changes: dict[str, Any] = {"augment": (), "mixing": None, "stop_at": None, "engine.precision": precision}
     changes |= {path: 0.0 for path in paths(recipe) if path.endswith("dropout")}
-    changes["batch_size"] = batch = min(recipe.batch_size, 256)
+    changes["batch_size"] = batch = min(recipe.batch_size, BATCH)
     changes["epochs"] = STEPS / (count // batch if recipe.feed.drop_last else -(-count // batch))
     return recipe.with_changes(changes | {"evaluation.augmentation": None})
 
@@ -104,6 +106,7 @@ class References:
             self._known[key] = losses_of(short, data, CPU)
             if self._path is not None:
                 line = {"recipe": recipe.name, "digest": key[0], "data": key[1], "torch": torch.__version__}
+                line["commit"] = capture(CPU).commit or ""
                 cut_off = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
                 with self._path.open("a") as file:
                     file.write("\n" * cut_off + json.dumps(line | {"losses": self._known[key]}) + "\n")

@@ -243,11 +243,10 @@ class Cuda:
         self.current: object = self.stream_of()
         self.started = self.current
         self.streams.clear()
-        self.graph: object = None
         for name, value in {
             "Stream": self.stream_of, "stream": self.on, "current_stream": lambda _: self.current,
-            "set_stream": lambda stream: setattr(self, "current", stream), "graph_pool_handle": lambda: (0, 1),
-            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None), "graph": self.recording,
+            "graph_pool_handle": lambda: (0, 1), "graph": self.recording,
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
         }.items():  # fmt: skip
             monkeypatch.setattr(torch.cuda, name, value)
 
@@ -259,8 +258,10 @@ class Cuda:
     @contextmanager
     def on(self, stream: object) -> Iterator[None]:
         before, self.current = self.current, stream
-        yield
-        self.current = before
+        try:
+            yield
+        finally:
+            self.current = before
 
     @contextmanager
     def recording(self, graph: object, pool: object, stream: object) -> Iterator[None]:

@@ -281,7 +281,8 @@ def cuda_recorder(device: torch.device) -> Recorder:
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=pool, stream=recording):
+            # The outer block brings the stream back where a recording cannot be ended, which PyTorch leaves on its own.
+            with torch.cuda.stream(current), torch.cuda.graph(graph, pool=pool, stream=recording):
                 result = work()
         except RuntimeError as error:
             # Where a recording cannot be ended either, that is the error, and what it came on top of the reason.
@@ -292,9 +293,6 @@ def cuda_recorder(device: torch.device) -> Recorder:
                 f"a training step cannot be recorded on {device}: {str(first).splitlines()[0]}",
                 "--set engine.cuda_graphs=false",
             ) from error
-        finally:
-            # PyTorch leaves it on the recording's where that could not be ended.
-            torch.cuda.set_stream(current)
         return graph.replay, result
 
     return record
