@@ -91,7 +91,7 @@ def test_a_chosen_recipe_is_saved_compared_and_certified(
     [
         (["show"], "nothing to show → hotlap show mnist"),
         (["show", "mnist", "--save", "mnist.txt"], "recipes are files that end in .json"),
-        (["show", "mnist", "--save", "nowhere/mnist.json"], "cannot write nowhere/mnist.json"),
+        (["show", "mnist", "--save", "nowhere/mnist.json"], "there is no folder nowhere → mkdir -p nowhere"),
     ],
 )
 def test_what_cannot_be_shown_or_saved(
@@ -168,6 +168,19 @@ def test_batches_and_epochs_follow_the_number_of_images(tmp_path: Path) -> None:
     assert (chosen(1000, batch_size=10).batch_size, chosen(1000, batch_size=10).epochs) == (10, 3)
     assert chosen(1000, epochs=2.0).epochs == 2
     assert chosen(70_000).epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [("0", "batch_size must be at least 1, not 0"), ("big", "takes a whole number, not big"), ("null", "whole number")],
+)
+def test_a_batch_of_no_size_is_refused(
+    size: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder(tmp_path / "photos", (16, 16))
+    for verb in ("train", "show"):
+        assert cli.run([verb, "--data", str(path), "--set", f"batch_size={size}"]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_published_set_keeps_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
