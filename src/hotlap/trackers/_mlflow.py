@@ -32,6 +32,8 @@ def make(folder: str | None) -> MLflow:
         raise InputError("--track mlflow needs MLflow", "pip install 'hotlap[mlflow]'") from None
     # Stdout carries results.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # A dozen seconds for a server that is away; MLflow's own seven would be four minutes, at every call.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     uri = os.environ.get("MLFLOW_TRACKING_URI") if folder is None else None
     where = Path(folder or FOLDER).absolute()
     try:
