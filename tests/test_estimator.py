@@ -22,6 +22,8 @@ import hotlap
 from hotlap import ImageClassifier, datasets
 from hotlap.errors import DivergenceError, HotlapError
 from hotlap.estimator import EXPECTED_FAILED_CHECKS
+from hotlap.ladder import get_recipe
+from hotlap.recipe import part
 from hotlap.saved import load, write
 from tiny import SYNTHETIC, tiny
 
@@ -178,3 +180,51 @@ def test_importing_hotlap_imports_neither_scikit_learn_nor_torch() -> None:
     )
     assert subprocess.run([sys.executable, "-c", without], check=False, timeout=120).returncode == 0
     assert "ImageClassifier" in hotlap.__all__
+
+
+def test_without_scikit_learn_the_rest_is_there() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import hotlap\n"
+        "from hotlap import *\n"
+        "assert Recipe is hotlap.Recipe\n"
+        "assert not hasattr(hotlap, 'ImageClassifier')\n"
+        "import inspect; inspect.getmembers(hotlap)\n"
+        "for statement in ('from hotlap import ImageClassifier', 'from hotlap.estimator import ImageClassifier'):\n"
+        "    try: exec(statement)\n"
+        "    except ImportError as error: assert \"pip install 'hotlap[sklearn]'\" in str(error), error\n"
+        "    else: raise SystemExit(1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=120, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_fit_that_fails_leaves_the_classifier_as_it_was(images: Any) -> None:
+    X, y = images[0][:60], images[1][:60]
+    rows = X.reshape(len(X), -1)
+    for bad_X, bad_y in ((X, np.zeros(60)), (rows, np.zeros(60)), (X, y)):
+        classifier = ImageClassifier(**SMALL, changes={"optimizer.lr": 1e30})
+        with pytest.raises((ValueError, DivergenceError)):
+            classifier.fit(bad_X, bad_y)
+        with pytest.raises(NotFittedError):
+            classifier.predict(bad_X)
+        assert vars(classifier) == classifier.get_params()
+    fitted = ImageClassifier(**SMALL, epochs=1).fit(X, y)
+    before = fitted.predict_proba(X)
+    with pytest.raises(ValueError, match="1 class"):
+        fitted.fit(rows, np.zeros(60))
+    assert (fitted.predict_proba(X) == before).all()
+
+
+def test_an_image_is_answered_by_itself(images: Any) -> None:
+    """A recipe's views for the least certain of all images would depend on which images are asked together."""
+    X, y = images[0][:200], images[1][:200]
+    views = part("mirror")
+    selective = part("selective", of=part("selective", of=views, share=0.5), share=0.3)
+    changes = {"evaluation.augmentation": selective}
+    classifier = ImageClassifier(**SMALL, epochs=1, changes=changes).fit(X, y)
+    assert classifier.recipe_.evaluation.augmentation == views
+    together = classifier.predict_proba(X)
+    alone = np.concatenate([classifier.predict_proba(X[at : at + 1]) for at in range(20)])
+    np.testing.assert_allclose(alone, together[:20], atol=1e-6)
+    assert get_recipe("mnist").evaluation.augmentation.name == "selective", "what mnist stands for has such views"

@@ -6,6 +6,8 @@ Everything here is imported when it is first used, so that ``import hotlap`` doe
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -43,7 +45,12 @@ _HOME = {
 
 _MODULES = ("datasets", "saved", "stats", "trackers")
 
-__all__ = ["__version__", *_HOME, *_MODULES]
+_EXTRA = {"ImageClassifier": "sklearn"}
+"""What is there only where another library is."""
+
+_THERE = [name for name in _HOME if name not in _EXTRA or find_spec(_EXTRA[name]) is not None]
+
+__all__ = ["__version__", *_THERE, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
@@ -51,7 +58,15 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"hotlap.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'hotlap' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"hotlap.{_HOME[name]}"), name)
+    from hotlap.errors import MissingError, MissingPartError
+
+    try:
+        value = getattr(importlib.import_module(f"hotlap.{_HOME[name]}"), name)
+    except MissingError as error:
+        # Of an AttributeError, ``from hotlap import …`` would make one of its own that says less.
+        if sys._getframe(1).f_code.co_name == "_handle_fromlist":
+            raise
+        raise MissingPartError(error.cause, error.fix) from None
     globals()[name] = value
     return value
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from hotlap.bench.executors import Job
-from hotlap.bench.executors.choice import batched_or, choose_executor
+from hotlap.bench.executors.choice import backend_for, batched_or, choose_executor, device_here
 from hotlap.bench.session import Session, resolve_recipe
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
-from hotlap.result import Backend, Run, RunPairs, RunSet
+from hotlap.result import Backend, Run, RunPairs, RunSet, check_seed
 from hotlap.store import Store
 from hotlap.trackers import Tracker, log_run
 
@@ -35,7 +36,7 @@ def train(
     Args:
         recipe: a recipe, its name (``"mnist/8-final"``), a data set's name for its fastest recipe, or a JSON file;
             None chooses one for ``data`` and adapts it, as ``hotlap train --data`` does.
-        seed: the only source of randomness; the caller's global generators are left as they were.
+        seed: the only source of randomness, from 0 on; the caller's global generators are left as they were.
         changes: dotted path → value, e.g. ``{"optimizer.lr": 0.02}``.
         data: another data set: a known name, a folder of images, a saved Hugging Face set or an ``.npz`` file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -48,11 +49,12 @@ def train(
         The run: accuracy (0–1), seconds by phase, and the trained network as ``.module``.
 
     Raises:
-        HotlapError: the recipe, the data or the device cannot be used.
+        HotlapError: the recipe, the seed, the data or the device cannot be used.
         DivergenceError: the loss stopped being a number; the run is stored as failed first.
     """
     from hotlap.errors import DivergenceError
 
+    seed = check_seed(seed)
     resolved = _resolve(recipe, changes, data, device)
     with _opened(store) as opened:
         run_ = Session(device=device, threads=threads, backend=backend, store=opened).run(resolved, seed)
@@ -79,6 +81,9 @@ def run(
 ) -> RunSet:
     """Train a recipe with several seeds.
 
+    With ``jobs`` or ``gpus`` every worker reads the calling script again: a script makes the call below
+    ``if __name__ == "__main__":``.
+
     Args:
         recipe: as for ``train``.
         seeds: the seeds, or how many of them, counted from 0.
@@ -97,16 +102,17 @@ def run(
         The runs in the order of their seeds, failed ones included; their networks are not kept.
 
     Raises:
-        HotlapError: the recipe, the data or the device cannot be used, or there are no seeds, or one comes twice.
+        HotlapError: the recipe, the data or the device cannot be used, there are no seeds, one comes twice, or one is
+            no whole number from 0 on.
     """
     chosen = _seeds(seeds)
     resolved = resolve_recipe(recipe, changes=changes, data=data, device="cuda" if gpus else device)
     where_to = choose_executor(kind=None, jobs=jobs, address=None, threads=threads, device=device, gpus=gpus)
     with _opened(store) as opened:
         session = Session(
-            device=device if where_to is None else "auto",
+            device=device_here(where_to, device),
             threads=threads,
-            backend=backend if batch_seeds is None else "torch",
+            backend=backend_for(backend, batch_seeds),
             store=opened,
         )
         work = [Job(resolved, seed) for seed in chosen]
@@ -137,7 +143,7 @@ def compare(
         a: the baseline, as for ``train``.
         b: the candidate; ``a`` itself when None, to which ``changes`` are then made.
         seeds: the seeds, or how many of them, counted from 0.
-        changes: what makes the candidate of ``b``, dotted path → value.
+        changes: what makes the candidate of ``b``, dotted path → value; those of ``data`` are made to both.
         until: error rate at which to stop as soon as the difference of accuracy is settled; holds over all looks.
         max_minutes: no pair is begun that is expected to end later than this.
         data: as for ``train``, for both.
@@ -153,11 +159,10 @@ def compare(
         HotlapError: a recipe, the data or the device cannot be used, the two recipes are one, or there are no
             seeds or one comes twice.
     """
-    from hotlap.bench.compare_run import CompareRun
+    from hotlap.bench.compare_run import CompareRun, resolve_pair
 
     chosen = _seeds(seeds)
-    baseline = resolve_recipe(a, data=data, device=device)
-    candidate = resolve_recipe(a if b is None else b, changes=changes, data=data, device=device)
+    baseline, candidate = resolve_pair(a, b, changes=changes or {}, data=data, device=device)
     if baseline.digest == candidate.digest:
         raise InputError(f"both are the recipe {baseline.name}", 'give another, or changes={"optimizer.lr": 0.02}')
     if until is not None and not 0 < until < 1:
@@ -177,7 +182,12 @@ def compare(
 
 
 def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if isinstance(seeds, Integral):
+        chosen = list(range(seeds))
+    elif isinstance(seeds, Iterable):
+        chosen = [check_seed(seed) for seed in seeds]
+    else:
+        raise InputError(f"seeds are whole numbers, or how many of them, not {seeds!r}", "for example seeds=10")
     if not chosen:
         raise InputError("no seeds to run", "for example seeds=10")
     if len(set(chosen)) < len(chosen):

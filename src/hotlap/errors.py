@@ -11,6 +11,9 @@ class HotlapError(Exception):
 
     exit_code = 2
 
+    recipe: str | None = None
+    """Digest of the recipe whose training it ended; None where it is not about one. Set by executors."""
+
     def __init__(self, cause: str, fix: str | None = None) -> None:
         self.cause = cause
         self.fix = fix
@@ -23,6 +26,14 @@ class HotlapError(Exception):
 
 class InputError(HotlapError):
     """Something the user wrote (a recipe, a key, a value, a path) cannot be used."""
+
+
+class MissingError(InputError, ImportError):
+    """A library that a part of hotlap needs is not installed; whoever guards an import finds it an ``ImportError``."""
+
+
+class MissingPartError(InputError, AttributeError):
+    """The same, of an attribute: ``hasattr(hotlap, "ImageClassifier")`` is false then."""
 
 
 class DataError(HotlapError):

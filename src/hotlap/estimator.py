@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hotlap.errors import DivergenceError, InputError
-from hotlap.recipe import Recipe, part
+from hotlap.errors import DivergenceError, MissingError
+from hotlap.recipe import Component, Recipe, part
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -20,7 +20,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as missing:
-    raise InputError("ImageClassifier needs scikit-learn 1.6", "pip install 'hotlap[sklearn]'") from missing
+    raise MissingError("ImageClassifier needs scikit-learn 1.6", "pip install 'hotlap[sklearn]'") from missing
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -31,7 +31,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     their length allows, else lines; their smallest and largest value in ``fit`` become black and white.
 
     There is no test set in ``fit``: what a recipe measures on one, such as when to stop, is left out. Normalisation
-    is that of the images given.
+    is that of the images given. An image is answered by itself, whatever else is asked with it: where a recipe gives
+    more views to the least certain of all test images, here every image gets those views.
 
     Args:
         recipe: a recipe, its name, a data set's name for its fastest recipe, or a JSON file.
@@ -84,7 +85,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train from scratch.
+        """Train from scratch; an error leaves the classifier as it was before.
 
         Args:
             X: images or rows, as the class says; not modified.
@@ -95,6 +96,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             HotlapError: the recipe or the device cannot be used, or recipe and images do not go together.
             DivergenceError: the loss stopped being a number.
         """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y)
+        except BaseException:
+            # Checking the input already notes what it is like; without a network for it that would pass for fitted.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         from hotlap.datasets.base import image_data, label_dtype
         from hotlap.engine.devices import choose_device, use_threads
         from hotlap.engine.loop import train_once
@@ -119,7 +131,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_ = SavedModel.of(run, data, tested=False).on(run.device)
         self.classes_ = classes
         self.recipe_ = recipe
-        return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probability of each class of ``classes_``: (N, classes), rows sum to one.
@@ -167,6 +178,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         without = {"feed.mean": None, "feed.std": None, "stop_at": None, "target": None}
         data = part("in-memory", images=count)
         changes = {**without, "feed.drop_last": drop_last, "epochs": float(epochs), "data": data}
+        changes["evaluation.augmentation"] = _of_each(recipe.evaluation.augmentation)
         return recipe.with_changes(changes, name=f"{recipe.name} on images in memory")
 
     def _seed(self) -> int:
@@ -218,6 +230,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for axis in (1, 2):
             images = images.repeat(-(-self.min_side // images.shape[axis]), axis)
         return images
+
+
+def _of_each(views: Component | None) -> Component | None:
+    """Return views that an image gets whatever other images there are."""
+    from hotlap.techniques import VIEWS
+
+    while views is not None and VIEWS.build(views).per_image:
+        views = views.options.get("of")
+    return views
 
 
 EXPECTED_FAILED_CHECKS: Mapping[str, str] = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias
 
 from hotlap.errors import InputError, unknown_name
 from hotlap.recipe import Recipe
@@ -38,6 +39,21 @@ CERTIFIED = "certified"
 
 Backend: TypeAlias = Literal["auto", "torch", "native"]
 """What trains: PyTorch, the compiled kernels, or whichever of them is the faster that can."""
+
+
+def check_seed(seed: SupportsIndex) -> int:
+    """Return a seed as a plain whole number, one that a store can hold.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise InputError(f"a seed is a whole number, not {seed!r}", "for example 0") from None
+    if not 0 <= number < 2**63:
+        raise InputError(f"a seed is from 0 to 2**63 - 1, not {number}", "for example 0")
+    return number
 
 
 def now() -> str:

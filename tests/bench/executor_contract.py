@@ -35,6 +35,7 @@ class ExecutorContract:
                 came.append(run)  # noqa: PERF402 (the study reads it meanwhile)
         assert type(refused.value) is InputError
         assert "too small" in refused.value.cause
+        assert refused.value.recipe == tiny(model__kernels=(11, 3)).digest, "a study can go on without it"
         runs = {(run.recipe.digest, run.seed): run for run in came}
         assert len(came) == 3
         assert set(runs) == {job.key for job in jobs}

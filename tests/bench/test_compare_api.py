@@ -33,6 +33,14 @@ def test_two_recipes_are_run_in_turn_with_the_same_seeds() -> None:
     assert "tiny" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_changes_of_the_data_are_made_to_both() -> None:
+    pairs = hotlap.compare(tiny(epochs=1), seeds=1, changes={"data.seed": 5, "batch_size": 32})
+    assert {run.recipe.data.options["seed"] for run in (*pairs.a, *pairs.b)} == {5}
+    assert len({run.data_digest for run in (*pairs.a, *pairs.b)}) == 1
+    with pytest.raises(InputError, match="both are the recipe"):
+        hotlap.compare(tiny(epochs=1), seeds=1, changes={"data.seed": 5})
+
+
 def test_it_stops_when_settled_or_out_of_time() -> None:
     settled = hotlap.compare(tiny(), tiny(optimizer__lr=1e-9), seeds=200, until=0.2)
     assert len(settled.a) < 60

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,12 +17,14 @@ from executor_contract import ExecutorContract
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotlap.bench.executors import Executor, Job
+from hotlap.bench.executors import Executor, Job, Settings
 from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.executors.processes import ProcessExecutor
 from hotlap.bench.executors.pull import ATTEMPTS, JobSource
+from hotlap.bench.executors.worker import train_job
 from hotlap.bench.session import Session
 from hotlap.errors import HotlapError, InputError
+from hotlap.result import Backend, Run
 from hotlap.store import Store
 from tiny import tiny
 
@@ -82,8 +84,49 @@ def test_workers_that_are_always_lost_end_the_study(monkeypatch: pytest.MonkeyPa
         yield
 
     monkeypatch.setattr(ProcessExecutor, "_run_in_one_pool", lose)
-    with pytest.raises(HotlapError, match="lost 3 times in a row without finishing a run \\(tiny seed 7\\)"):
+    with pytest.raises(HotlapError, match="lost 3 times in a row without finishing a run \\(tiny seed 7\\)") as ended:
         list(ProcessExecutor(1).run([Job(tiny(), 7)]))
+    assert "below if __name__ == '__main__':" in str(ended.value), "a script without it loses all its workers"
+
+
+def test_workers_on_cpus_of_several_kinds_do_what_the_session_settled() -> None:
+    recipe = tiny(engine__precision="auto", epochs=1)
+    for precision in ("fp32", "bf16"):
+        settings = Settings(cpu_backend="torch", cpu_precision=precision)  # type: ignore[arg-type]
+        run = train_job(recipe, 0, settings, device="cpu", threads=1)
+        assert (run.backend, run.precision, run.module) == ("torch", precision, None)
+    asked = Settings(backend="torch", cpu_precision="fp32", log_accuracy=True)
+    run = train_job(tiny(epochs=3), 0, asked, device="cpu", threads=1)
+    assert (run.backend, len(run.accuracy_by_epoch)) == ("torch", 3)
+
+
+def test_a_machine_without_the_kernels_that_the_others_use_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotlap.native.library.missing", lambda: "there is no compiler")
+    with pytest.raises(HotlapError, match=r"compiled kernels: there is no compiler → .*--backend torch") as refused:
+        train_job(tiny(), 0, Settings(cpu_backend="native", cpu_precision="fp32"), device="cpu", threads=1)
+    assert not isinstance(refused.value, InputError), "a study would drop the recipe for it"
+
+
+@pytest.mark.parametrize(("backend", "native"), [("auto", True), ("auto", False), ("torch", True)])
+def test_a_session_settles_for_its_workers_what_depends_on_a_processor(
+    backend: Backend, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotlap.native.library.missing", lambda: None if native else "there is no compiler")
+    drawn: list[Job] = []
+
+    class Notes:
+        def run(self, jobs: Iterable[Job | None]) -> Iterator[Run]:
+            drawn.extend(job for job in jobs if job is not None)
+            return iter(())
+
+    jobs = [Job(tiny(), 0), Job(tiny(), 1), Job(tiny(model__kernels=(11, 3)), 0)]
+    assert list(Session(backend=backend, log_accuracy=True).run_all(jobs, Notes())) == []
+    settled = [job.settings for job in drawn]
+    own = None if backend == "torch" else "native" if native else "torch"
+    assert settled[0] == settled[1] == Settings(
+        backend=backend, cpu_backend=own, cpu_precision="fp32", log_accuracy=True  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert settled[2].cpu_backend != "native", "what cannot be built is for the worker to refuse"
 
 
 def test_leaving_early_ends_the_workers_and_nothing_else() -> None:

@@ -252,6 +252,23 @@ def test_python_interface(own_store: Path) -> None:
         hotlap.train(tiny(), changes={"optimizer.lr": 1e30})
     with pytest.raises(InputError, match="no seeds"):
         hotlap.run(tiny(), seeds=0)
+    runs = hotlap.run(tiny(epochs=1), seeds=np.arange(2), store=elsewhere)
+    assert [type(r.seed) for r in runs] == [int, int]
+    with Store(elsewhere) as store:
+        assert len(store.runs()) == 3
+    assert len(hotlap.run(tiny(epochs=1), seeds=np.int64(1))) == 1
+    for seeds, message in (
+        ([0, -1], "a seed is from 0 to 2"),
+        ([2**63], "a seed is from 0 to 2"),
+        ([0.5], "a seed is a whole number, not 0.5"),
+        ("12", "a seed is a whole number, not '1'"),
+        (1.5, "seeds are whole numbers, or how many of them"),
+    ):
+        with pytest.raises(InputError, match=message):
+            hotlap.run(tiny(), seeds=seeds)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a seed is from 0 to 2"):
+        hotlap.train(tiny(), seed=-1)
+    assert hotlap.train(tiny(epochs=1), seed=2**63 - 1, store=elsewhere).seed == 2**63 - 1
     with pytest.raises(InputError, match="not there"):
         hotlap.train(tiny(), device="cuda:77")
 

@@ -18,9 +18,12 @@ import numpy as np
 import pytest
 import typer
 
+from factories import make_run
 from hotlap import cli
 from hotlap.bench.session import Session
 from hotlap.cli.app import app
+from hotlap.recipe import Recipe
+from hotlap.result import Run
 from hotlap.store import Store
 from tiny import tiny
 
@@ -114,6 +117,9 @@ def test_accuracy_can_be_followed_off_the_clock(hotlap, recipe: Path) -> None:  
         (["train", "mnist", "--target", "99"], "target is an accuracy between 0 and 1"),
         (["train", "mnist", "--seeds", "0"], "names no seeds"),
         (["train", "mnist", "--seeds", "x"], "no choice of seeds"),
+        (["train", "mnist", "--seeds", "0..9223372036854775808"], "names more than 1,000,000 seeds"),
+        (["train", "mnist", "--seeds", "9223372036854775808..9223372036854775808"], "a seed is from 0 to 2**63 - 1"),
+        (["train", "mnist", "--seeds", "1,-1"], "names no seeds"),
         (["train", "mnist", "--device", "cuda:55"], "use --device cpu"),
         (["train", "mnist", "--precision", "fp64"], "unknown engine.precision 'fp64'"),
         (["train", "mnist", "--threads", "0"], "--threads"),
@@ -222,6 +228,21 @@ def test_show_diff(hotlap) -> None:  # type: ignore[no-untyped-def]
     assert "change" not in hotlap("show", "mnist/8-final", "--diff", "mnist/5-one-cycle").out.split("after")[1]
 
 
+HOSTILE = "a [/b] [red]name[/red]"
+
+
+def test_names_with_brackets_are_shown_as_they_are(hotlap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    changed = hotlap("show", "mnist/8-final", "--set", "optimizer.lr=0.02")
+    assert changed.out.startswith("mnist/8-final [optimizer.lr=0.02]  digest ")
+    hostile, other = tmp_path / "hostile.json", tmp_path / "other.json"
+    hostile.write_text(replace(tiny(), name=HOSTILE).to_json())
+    other.write_text(replace(tiny(batch_size=32), name=f"other {HOSTILE}").to_json())
+    assert hotlap("show", hostile).out.startswith(f"{HOSTILE}  digest ")
+    difference = " ".join(hotlap("show", other, "--diff", hostile).out.split())
+    assert difference.startswith(f"{HOSTILE} → other {HOSTILE} key before after")
+    assert f"{HOSTILE} and {HOSTILE} differ in nothing" in hotlap("show", hostile, "--diff", hostile).out
+
+
 def test_list(hotlap) -> None:  # type: ignore[no-untyped-def]
     assert "mnist/record (= mnist)" in hotlap("list").out
     assert "mnist/record-gpu (= mnist on a GPU)" in hotlap("list").out
@@ -259,6 +280,25 @@ def test_ladder_measures_resumes_and_records(hotlap, tmp_path: Path) -> None:  #
     assert "4 runs are stored already, 0 to do" in hotlap(*arguments, "--store", empty).err
     limited = hotlap(*arguments, "--fresh", "--max-minutes", "0.0000001")
     assert limited.status == 0
+    assert "did not fit into the time; the same command without --fresh goes on with them" in limited.out
+    failed = hotlap(*arguments, "--set", "optimizer.lr=1e30", "--rungs", "8")
+    assert failed.status == hotlap(*arguments, "--set", "optimizer.lr=1e30", "--rungs", "8", "--json").status == 1
+    assert "failed" in failed.err
+
+
+@pytest.mark.parametrize(("fresh", "same"), [(False, "the same command"), (True, "the same command without --fresh")])
+def test_an_interrupted_ladder_says_what_goes_on(
+    hotlap, fresh: bool, same: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    from hotlap.bench.session import Session
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "run", interrupt)
+    done = hotlap("ladder", "mnist", "--rungs", "8", "--set", SYNTHETIC_28, *(["--fresh"] if fresh else []))
+    assert done.status == 130
+    assert f"finished runs are stored; {same} goes on where it stopped" in done.err
 
 
 def test_ladder_retimes_what_shared_the_machine(hotlap) -> None:  # type: ignore[no-untyped-def]
@@ -280,8 +320,35 @@ def test_compare(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
     assert document["accuracy"]["difference"] < 0
     assert document["time_ratio"]["pairs"] == 3
     failed = hotlap("compare", recipe, "--set", "optimizer.lr=1e30", "--seeds", "1")
-    assert failed.status == 2
-    assert "nothing to compare" in failed.err
+    assert failed.status == 1, "as for every training that failed"
+    assert "nothing to compare, for no pair of runs finished: tiny [optimizer.lr=1e+30] seed 0: the loss" in failed.err
+
+
+def test_a_comparison_with_a_failed_run_is_shown_and_exits_1(
+    hotlap, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    from hotlap.bench.session import Session
+
+    train = Session.train
+
+    def fails_once(self: Session, recipe: Recipe, seed: int) -> Run:
+        run = train(self, recipe, seed)
+        return replace(run, status="failed", accuracy=None, error="it is the second") if seed == 1 else run
+
+    monkeypatch.setattr(Session, "train", fails_once)
+    done = hotlap("compare", recipe, "--set", "batch_size=32", "--seeds", "3")
+    assert done.status == 1
+    assert "over 2 interleaved pairs" in done.out
+
+
+def test_both_sides_of_a_comparison_have_the_same_data(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
+    arguments = ("compare", recipe, "--set", "data.seed=5", "--set", "batch_size=32", "--seeds", "1", "--json")
+    document = hotlap(*arguments).json
+    assert document["a"]["recipe"] == "tiny [data.seed=5]"
+    with Store() as store:
+        assert len({run.data_digest for run in store.runs()}) == 1
+        assert {run.recipe.data.options["seed"] for run in store.runs()} == {5}
+    assert "are one recipe" in hotlap("compare", recipe, "--set", "data.seed=5").err
 
 
 def test_runs(hotlap, recipe: Path) -> None:  # type: ignore[no-untyped-def]
@@ -346,10 +413,28 @@ def test_interrupting_keeps_what_is_finished_and_exits_130(tmp_path: Path, own_s
     assert [run.seed for run in stored] == list(range(len(stored)))
 
 
-def test_a_reader_that_goes_away_is_no_error(recipe: Path, own_store: Path) -> None:
-    command = f"{sys.executable} -c 'from hotlap.cli import main; main()' list | head -1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("debug", ["", " --debug"])
+def test_a_reader_that_goes_away_is_no_error(debug: str, own_store: Path) -> None:
+    with Store() as store:
+        for seed in range(400):
+            store.add(make_run(seed=seed))
+    hotlap = f"{sys.executable} -c 'from hotlap.cli import main; main()' runs --all --csv{debug}"
+    whole = subprocess.run(["bash", "-c", hotlap], capture_output=True, text=True, check=False)
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert len(whole.stdout) > 2**16, "a pipe holds no more"
+    script = f"{hotlap} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+    first, status = done.stdout.splitlines()
+    assert first == whole.stdout.splitlines()[0]
+    assert status == "141"
+
+
+def test_little_output_to_a_reader_that_has_gone_is_no_error(own_store: Path) -> None:
+    """All of it is in Python's own buffer until the end."""
+    script = f"{sys.executable} -c 'from hotlap.cli import main; main()' --version | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hotlap import cli
-from hotlap.bench.executors.choice import choose_executor
+from hotlap.bench.executors.choice import choose_executor, device_here
 from hotlap.bench.executors.processes import ProcessExecutor
 from hotlap.bench.executors.ray import RayExecutor
 from hotlap.errors import InputError
@@ -82,12 +82,21 @@ def test_gpus_that_cannot_be_had(
         ({"kind": "local", "address": "head:6379"}, "--executor local uses none"),
         ({"kind": "processes", "address": "head:6379"}, "--executor processes uses none"),
         ({"kind": "ray", "device": "cuda:1"}, "'cuda:1' cannot be asked for"),
+        ({"jobs": 2, "device": "cuda:77"}, "cuda:77 is not there"),
     ],
     ids=str,
 )
 def test_contradictions(asked: dict[str, Any], cause: str) -> None:
     with pytest.raises(InputError, match=cause):
         choose_executor(**{**PLAIN, **asked})
+
+
+def test_the_session_here_stands_for_workers_of_this_machine() -> None:
+    here, there = ProcessExecutor(2, device="cpu"), RayExecutor("head:6379", device="cuda")
+    assert device_here(None, "cuda:1") == "cuda:1"
+    assert device_here(here, "cpu") == "cpu"
+    assert device_here(there, "cpu") == "cpu"
+    assert device_here(there, "cuda") == "auto", "the cluster's GPUs need not be here"
 
 
 @pytest.fixture
@@ -105,6 +114,29 @@ def test_contradictions_are_one_line(verb: str, recipe: Path, capsys: pytest.Cap
     )
     assert cli.run([verb, str(recipe), "--executor", "submarine"]) == 2
     assert "submarine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resume", "--jobs", "2"], "--resume needs the runs in this process, one after another → leave out --jobs"),
+        (["--resume", "--batch-seeds", "2"], "--resume needs the runs in this process"),
+        (["--backend", "native", "--batch-seeds", "2"], "--batch-seeds trains in PyTorch, not in the compiled kernels"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    options: list[str], message: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", str(recipe), "--seeds", "2", *options]) == 2
+    assert message in capsys.readouterr().err
+    with Store() as store:
+        assert len(store.runs()) == 0
+
+
+def test_processes_measure_accuracy_after_every_epoch_too(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", str(recipe), "--set", "epochs=3", "--jobs", "2", "--seeds", "2", "--log-accuracy"]) == 0
+    with Store() as store:
+        assert [len(run.accuracy_by_epoch) for run in store.runs()] == [3, 3]
 
 
 def test_a_certificate_from_several_processes_claims_no_time(

@@ -91,7 +91,7 @@ def test_a_chosen_recipe_is_saved_compared_and_certified(
     [
         (["show"], "nothing to show → hotlap show mnist"),
         (["show", "mnist", "--save", "mnist.txt"], "recipes are files that end in .json"),
-        (["show", "mnist", "--save", "nowhere/mnist.json"], "cannot write nowhere/mnist.json"),
+        (["show", "mnist", "--save", "nowhere/mnist.json"], "there is no folder nowhere → mkdir -p nowhere"),
     ],
 )
 def test_what_cannot_be_shown_or_saved(
@@ -179,6 +179,19 @@ def test_the_whitening_bias_is_trained_for_the_same_share_of_more_epochs(tmp_pat
     for given in ({"epochs": 2}, {"optimizer.whitening_schedule.epochs": 3.0}):
         changed = choose(path, changes=given).recipe
         assert changed.optimizer.options["whitening_schedule"].options["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [("0", "batch_size must be at least 1, not 0"), ("big", "takes a whole number, not big"), ("null", "whole number")],
+)
+def test_a_batch_of_no_size_is_refused(
+    size: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder(tmp_path / "photos", (16, 16))
+    for verb in ("train", "show"):
+        assert cli.run([verb, "--data", str(path), "--set", f"batch_size={size}"]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_published_set_keeps_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

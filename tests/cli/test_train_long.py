@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,26 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path: Path, own_store: Pat
         unbroken = store.runs()[-1]
     assert (resumed.accuracy, resumed.loss_by_epoch) == (unbroken.accuracy, unbroken.loss_by_epoch)
     assert len(resumed.loss_by_epoch) == 12
+
+
+def test_a_run_that_cannot_be_stored_keeps_its_checkpoint(
+    recipe: str, own_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hotlap.bench import session
+    from hotlap.errors import StoreError
+
+    def full(self: Store, run: object) -> None:
+        raise StoreError("the disk that holds the run store is full", "free some space")
+
+    monkeypatch.setattr(session, "Checkpoint", partial(session.Checkpoint, every_s=0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", full)
+        assert run(["train", recipe, "--quiet"]) == 2
+    assert "is full → free some space" in capsys.readouterr().err
+    kept = own_store.parent / "checkpoints"
+    assert len(list(kept.iterdir())) == 1
+    assert run(["train", recipe, "--resume", "--quiet"]) == 0
+    with Store() as store:
+        (resumed,) = store.runs()
+    assert not resumed.timing_valid, "its first epoch came from the checkpoint"
+    assert list(kept.iterdir()) == []

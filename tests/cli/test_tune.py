@@ -104,16 +104,53 @@ def test_what_is_held_out_and_where_the_study_is_kept(hotlap, recipe: str, own_s
         (("--trade-target", "0.9"), "--trade-target goes with --trade-epochs"),
         (("--set", "target=null", "--trade-epochs"), "no target to trade epochs at → say which: --trade-target 0.99"),
         (("--hold-out", "128"), "images must be from"),
-        (("--out", "none/x.json"), "there is no folder none for the tuned recipe"),
+        (("--out", "none/x.json"), "there is no folder none → mkdir -p none, or choose another --out"),
+        (("--out", "tuned"), "not the name of a recipe → recipes are files that end in .json: --out tuned.json"),
+        (("--out", "."), "not the name of a recipe → recipes are files that end in .json: --out recipe.json"),
+        (("--out", "folder.json"), "folder.json is a folder → name a file: --out folder.json/recipe.json"),
+        (("--trade-epochs", "--trade-target", "99"), "a target is an accuracy between 0 and 1, not 99"),
+        (("--trade-epochs", "--trade-target", "nan"), "a target is an accuracy between 0 and 1, not nan"),
+        (("--hold-out", "nan"), "nan images cannot be held out"),
+        (("--param", "optimizer.lr=log-int:1..4"), "optimizer.lr is 0.0005, which is no whole number"),
+        (("--backend", "native", "--batch-seeds", "2"), "--batch-seeds trains in PyTorch"),
     ],
 )
 def test_bad_input_is_one_line(hotlap, recipe: str, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
+    Path("folder.json").mkdir()
     done = hotlap("tune", recipe, *arguments)
     assert done.status == 2
     assert message in done.err
     assert done.err.count("\n") == 1
     with Store() as store:
         assert len(store) == 0
+
+
+def test_missing_matplotlib_is_said_before_anything_trains(
+    hotlap, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = hotlap("tune", recipe, "--plots", "plots")
+    assert (done.status, done.err) == (2, "hotlap: --plots needs matplotlib → pip install 'hotlap[plot]'\n")
+    for option in ("--plot", "--record"):
+        done = hotlap("ladder", "mnist", option, "there")
+        assert (done.status, done.err) == (2, f"hotlap: {option} needs matplotlib → pip install 'hotlap[plot]'\n")
+    with Store() as store:
+        assert len(store) == 0
+
+
+def test_a_tuned_recipe_replaces_no_other_unless_it_is_told_to(hotlap, recipe: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def tuned(spec: str, *more: str) -> str:
+        done = hotlap("tune", recipe, "--param", spec, "--seeds", 2, "--trials", 2, "--quiet", *more)
+        assert done.status == 0, done.err
+        return done.out.partition("The tuned recipe is in ")[2].partition(". ")[0]
+
+    assert tuned("batch_size=16") == "tiny-tuned.json"
+    assert tuned("batch_size=16") == "tiny-tuned.json", "the same again is the same file"
+    (tmp_path / "tiny-tuned.json").write_text("something else")
+    assert tuned("batch_size=16") == "tiny-tuned-2.json"
+    assert (tmp_path / "tiny-tuned.json").read_text() == "something else"
+    assert tuned("batch_size=16", "--out", "tiny-tuned.json") == "tiny-tuned.json"
+    assert (tmp_path / "tiny-tuned.json").read_text() == (tmp_path / "tiny-tuned-2.json").read_text()
 
 
 def test_missing_optuna_names_the_command_that_installs_it(

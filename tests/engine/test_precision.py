@@ -10,6 +10,10 @@ from hotlap import datasets
 from hotlap.engine import precision
 from hotlap.engine.loop import Silent, train_once
 from hotlap.engine.precision import convert, precision_of, remark_on, weights_dtype
+from hotlap.errors import InputError
+from hotlap.optim import NO_LOSS_SCALE, OPTIMIZERS
+from hotlap.optim.weights import weights_of
+from hotlap.recipe import part
 from tiny import tiny
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -24,6 +28,39 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 )  # fmt: skip
 def test_what_a_device_gives(asked: str, device: torch.device, given: str) -> None:
     assert precision_of(tiny(engine__precision=asked), device) == given
+
+
+def test_auto_on_a_gpu_is_what_the_optimizer_can_do_with() -> None:
+    adadelta = part("adadelta", lr=1.0, rho=0.9, eps=1e-6)
+    assert precision_of(tiny(engine__precision="auto", optimizer=adadelta), CUDA) == "bf16"
+    by_shape = part("by-shape", matrices=part("adam", lr=0.01, betas=(0.9, 0.99), eps=1e-8), others=adadelta)
+    assert precision_of(tiny(engine__precision="auto", optimizer=by_shape), CUDA) == "bf16"
+
+
+def test_what_refuses_float16_is_listed() -> None:
+    weights = weights_of(nn.Linear(2, 2), 8, loss_scale=8.0)
+    for name, options in (
+        ("adadelta", {"lr": 1.0, "rho": 0.9, "eps": 1e-6}),
+        ("adam", {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-8}),
+        ("sgd", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0}),
+    ):
+        refused = False
+        try:
+            OPTIMIZERS.build(part(name, **options), params=weights)
+        except InputError:
+            refused = True
+        assert refused == (name in NO_LOSS_SCALE)
+
+
+def test_what_auto_is_can_be_settled_for_a_cpu() -> None:
+    recipe = tiny(engine__precision="auto")
+    for settled in ("bf16", "fp32"):
+        with precision.auto_on_cpu(settled):  # type: ignore[arg-type]
+            assert precision_of(recipe, CPU) == settled
+            assert precision_of(recipe, CUDA) == "fp16"
+            assert precision_of(tiny(engine__precision="fp32"), CPU) == "fp32"
+            with precision.auto_on_cpu(None):
+                assert precision_of(recipe, CPU) in ("bf16", "fp32")
 
 
 @pytest.mark.parametrize(("fast", "given"), [(True, "bf16"), (False, "fp32")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.data.metrics["final_accuracy"] == 0.9
     assert [metric.value for metric in client.get_metric_history(done.info.run_id, "loss")] == [0.5, 0.25]
     assert done.data.tags["hotlap.status"] == "done"
+
+
+def test_an_mlflow_server_that_is_not_there_is_told_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlflow")
+    quiet = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+    monkeypatch.setenv(quiet, "as it was")
+    monkeypatch.delenv(quiet)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    # Port 9 is for discarding; nobody listens.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    recipe = tmp_path / "tiny.json"
+    recipe.write_text(tiny(epochs=1.0).to_json())
+    assert cli.run(["train", str(recipe), "--track", "mlflow"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("hotlap: MLflow cannot use http://127.0.0.1:9: ")
+    assert err.count("\n") == 1 and "start its server, or write to a folder: --track mlflow:DIR" in err
+    assert os.environ[quiet] == "true", "MLflow would print addresses among the results"
 
 
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,27 @@ def test_unknown_trackers_and_closing() -> None:
         pass
 
 
+def test_one_that_cannot_be_closed_is_named_and_the_others_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    class Closes(Remembers):
+        def close(self) -> None:
+            closed.append("closed")
+
+    class Stuck(Remembers):
+        def close(self) -> None:
+            raise ConnectionError("the server\nis away")
+
+    known = {"tensorboard": Stuck(), "mlflow": Closes()}
+    monkeypatch.setattr(trackers, "tracker", known.__getitem__)
+    told: list[str] = []
+    with trackers.opened(known, told.append) as opened:
+        assert opened == list(known.values())
+    assert (told, closed) == (["Stuck could not be closed: the server is away"], ["closed"])
+    with pytest.warns(RuntimeWarning, match="Stuck could not be closed"), trackers.opened(["tensorboard"]):
+        pass
+
+
 def test_the_python_interface_tells_trackers() -> None:
     tracker = Remembers()
     hotlap.train(tiny(epochs=1.0), trackers=[tracker])

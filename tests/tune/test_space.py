@@ -199,3 +199,24 @@ def test_steps_are_counted_exactly() -> None:
     assert not read_spec("p", "int:0..9:4", 0).contains(5)
     assert read_spec("p", "int:0..9:4", 0).probes == (0, 8, 4)
     assert not read_spec("p", "1..9", 2.0).contains(True)
+
+
+WHOLE = st.integers(-20, 2000)
+NUMBER = st.floats(-10, 2000, allow_nan=False)
+
+
+@given(st.sampled_from(["float", "int"]), WHOLE, st.integers(1, 500), st.booleans(), st.one_of(WHOLE, NUMBER))
+def test_a_range_holds_the_recipes_own_value_or_says_why_not(
+    kind: str, low: int, width: int, log: bool, present: float
+) -> None:
+    log = log and low > 0
+    parameter = Parameter(path="p", kind=kind, low=low, high=low + width, log=log)  # type: ignore[arg-type]
+    if kind == "int" and not float(present).is_integer():
+        with pytest.raises(InputError, match=r"p is .*, which is no whole number to search around"):
+            parameter.including(present)
+        return
+    wide = parameter.including(present)
+    assert wide.contains(present)
+    assert wide.contains(low) and wide.contains(low + width)
+    distribution = wide.distribution()
+    assert distribution._contains(distribution.to_internal_repr(wide.encode(present)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hotlap.datasets.base import image_data
 from hotlap.datasets.held_out import held_out
 from hotlap.datasets.spec import Built, OwnSet
 from hotlap.datasets.synthetic import DATASET as SYNTHETIC_SET
-from hotlap.errors import HotlapError, InputError, StoreError
+from hotlap.errors import DivergenceError, HotlapError, InputError, StoreError
 from hotlap.recipe import Recipe, part
 from hotlap.store import Store
 from hotlap.tune import check_installed
@@ -169,9 +170,97 @@ def test_a_point_that_fails_or_cannot_be_built_is_dropped_and_the_search_goes_on
     assert [str(t.dropped)[:15] for t in result.dropped] == ["cannot be built"]
 
 
+class TooLarge(FormulaSession):
+    """Has too little memory for some recipes."""
+
+    large: tuple[float, ...] = (0.1,)
+
+    def train(self, recipe: Recipe, seed: int):  # type: ignore[no-untyped-def]
+        if recipe.optimizer.options["lr"] in self.large:
+            raise InputError(f"the GPU has too little memory for {recipe.name}", "--set batch_size=8")
+        return super().train(recipe, seed)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("sampler", ["coordinate", "random"])
+def test_a_point_that_cannot_be_trained_is_dropped_and_the_search_goes_on(
+    store: Store, workers: int, sampler: str
+) -> None:
+    session = TooLarge(hill, deviation=0.0005, store=store)
+    options: dict[str, object] = {"sampler": sampler, "trials": 8}
+    if workers:
+        options["executor"] = SeveralWorkers(session, workers)
+    result = search(session, FEW, **options)
+    reasons = {t.dropped for t in result.trials if t.values["optimizer.lr"] == 0.1}
+    name = "tiny [optimizer.lr=0.1]"
+    assert reasons == {f"cannot be trained: the GPU has too little memory for {name}"}
+    assert result.best.values["optimizer.lr"] == 0.02
+    assert result.complete
+    keys = [(run.recipe.digest, run.seed) for run in store.runs()]
+    assert len(set(keys)) == len(keys)
+    before = len(store)
+    assert outcome(search(session, FEW, **options)) == outcome(result), "the same command does not stumble again"
+    assert len(store) == before
+
+
+def test_a_recipe_that_cannot_be_trained_as_it_was_given_is_no_study(store: Store) -> None:
+    session = TooLarge(hill, store=store)
+    session.large = (0.001,)
+    with pytest.raises(InputError, match="too little memory for tiny → --set batch_size=8"):
+        search(session, FEW)
+    session.large = ()
+    assert search(session, FEW).baseline.dropped is None, "nothing was held against it"
+
+
+def test_batches_larger_than_the_training_set_are_dropped_where_the_last_partial_one_is(store: Store) -> None:
+    recipe = small(batch_size=32, feed__drop_last=True)
+    session = FormulaSession(lambda r: 0.5 + r.batch_size / 1000, store=store)
+    result = search(session, "batch_size=32,64,128", recipe=recipe)
+    assert result.best.values == {"batch_size": 64}
+    [dropped] = result.dropped
+    assert dropped.dropped is not None
+    assert "has 100 training images, less than one batch of 128" in dropped.dropped
+    with pytest.raises(InputError, match="less than one batch of 128"):
+        search(session, LR, recipe=small(batch_size=128, feed__drop_last=True))
+
+
+def test_stored_runs_of_either_backend_count_unless_one_is_asked_for(store: Store) -> None:
+    there = FormulaSession(hill, store=store)
+    there.backend = "torch"
+    search(there, FEW)
+    here = FormulaSession(hill, store=store)
+    result = search(here, FEW, name="again")
+    assert not here.trained
+    assert result.runs_reused == len(there.trained)
+    runs = [replace(run, id=f"{run.id}-", backend="native") for run in store.runs()]
+    with Store(store.path.with_name("native.sqlite")) as other:
+        for run in runs:
+            other.add(run)
+        asked = FormulaSession(hill, store=other)
+        asked.backend = "torch"
+        search(asked, FEW, name="asked")
+        assert len(asked.trained) == len(there.trained)
+
+
+def test_runs_that_would_stop_at_an_accuracy_train_to_their_end() -> None:
+    session, told = FormulaSession(hill), []
+    result = search(session, FEW, recipe=small(optimizer__lr=0.001, stop_at=0.6), say=told.append)
+    assert {job.recipe.stop_at for job in session.trained} == {None}
+    assert told[0].startswith("while tuning, runs train to their end")
+    assert result.recipe.stop_at == 0.6
+
+
 def test_when_nothing_trains_the_error_says_why() -> None:
-    with pytest.raises(HotlapError, match=r"no value trained with all its seeds: seed 0 failed"):
+    with pytest.raises(DivergenceError, match=r"no value trained with all its seeds: seed 0 failed"):
         search(FormulaSession(lambda recipe: None), LR)
+
+
+def test_a_range_of_whole_numbers_round_a_fraction_is_refused_before_anything_trains() -> None:
+    session = FormulaSession(hill)
+    with pytest.raises(InputError, match=r"optimizer\.lr is 0\.001, which is no whole number to search around"):
+        search(session, "optimizer.lr=log-int:1..4")
+    assert not session.trained
+    assert search(session, "optimizer.lr=log-int:1..4", sampler="random", trials=3).trials
 
 
 def test_a_present_value_outside_of_the_range_is_the_baseline_of_every_sampler() -> None:
@@ -250,6 +339,9 @@ def test_a_file_that_is_no_file_of_studies_is_named(store: Store, tmp_path: Path
         ({"trials": 0}, "at least 1"),
         ({"alpha": 1.0}, "between 0 and 1"),
         ({"hold_out": 1.5}, "cannot be held out"),
+        ({"hold_out": math.nan}, "nan images cannot be held out"),
+        ({"hold_out": math.inf}, "inf images cannot be held out"),
+        ({"seeds": (0, -1)}, "a seed is from 0 to"),
         ({"hold_out": 119}, "images must be from"),
     ],
 )
@@ -288,7 +380,11 @@ def test_the_size_of_what_is_held_out() -> None:
     assert [images(120, w) for w in (None, 30, 0.1, 0.5)] == [20, 30, 12, 60]
     assert images(70_000, None) == 10_000
     already = small().with_changes({"data": held_out(SMALL, 16, 5)})
-    assert choose_hold_out(already, 30, 0) == HoldOut(16, 5)
+    for wanted, seed in ((None, 0), (16, 0), (16, 5), (None, 5)):
+        assert choose_hold_out(already, wanted, seed) == HoldOut(16, 5)
+    for wanted, seed in ((30, 0), (None, 4)):
+        with pytest.raises(InputError, match=r"holds out 16 images of its own \(seed 5\) → leave out --hold-out"):
+            choose_hold_out(already, wanted, seed)
 
 
 def test_a_recipe_that_is_held_out_already_keeps_its_images_and_the_result_does_not() -> None:

@@ -69,6 +69,27 @@ def test_a_hopeless_step_is_given_up_early() -> None:
     assert result.recipe.epochs == 1.0
 
 
+@pytest.mark.parametrize("workers", [0, 4])
+def test_a_step_that_cannot_be_trained_ends_it_and_a_recipe_that_cannot_is_refused(workers: int) -> None:
+    class TooLarge(FormulaSession):
+        from_epochs = 0.85
+
+        def train(self, recipe: Recipe, seed: int):  # type: ignore[no-untyped-def]
+            if recipe.epochs < self.from_epochs:
+                raise InputError("the GPU has too little memory", "--set batch_size=5")
+            return super().train(recipe, seed)
+
+    session = TooLarge(rising, deviation=0.002)
+    executor = SeveralWorkers(session, workers) if workers else None
+    result = trade(session, executor=executor)
+    assert [step.verdict for step in result.steps] == ["certified", "certified", "missed"]
+    assert result.steps[-1].reason == "it cannot be trained: the GPU has too little memory"
+    assert result.recipe.epochs == 0.9
+    session.from_epochs = 2
+    with pytest.raises(InputError, match="too little memory"):
+        trade(session, executor=executor)
+
+
 def test_a_failed_run_ends_it() -> None:
     session = FormulaSession(lambda recipe: 0.95 if recipe.epochs == 1 else None)
     assert trade(session).steps[1].reason == "a run failed"
@@ -100,8 +121,11 @@ def test_it_ends_at_a_single_step_and_when_the_time_is_up() -> None:
 
 def test_arguments_that_make_no_sense() -> None:
     session = FormulaSession(rising)
-    with pytest.raises(InputError, match="no target to hold → say which: --trade-target"):
+    with pytest.raises(InputError, match="no target to trade epochs at → say which: --trade-target"):
         trade(session, RECIPE.with_changes({"target": None}))
+    for target in (99.0, 0.0, math.nan, -math.inf):
+        with pytest.raises(InputError, match="a target is an accuracy between 0 and 1, not"):
+            trade(session, target=target)
     with pytest.raises(InputError, match="at least 10 different seeds, not 5"):
         trade(session, seeds=range(5))
     with pytest.raises(InputError, match="between 0 and 1"):

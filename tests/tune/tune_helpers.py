@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from factories import make_environment, make_run
 from hotlap.bench.executors import Job
-from hotlap.bench.executors.pull import JobSource
+from hotlap.bench.executors.pull import JobSource, naming
 from hotlap.bench.session import Session
 from hotlap.recipe import Recipe, part
 from hotlap.result import Run
@@ -69,5 +69,7 @@ class SeveralWorkers:
             if not in_flight:
                 return
             job = in_flight.pop(len(in_flight) // 2)
-            yield self.session.train(job.recipe, job.seed)
+            with naming(job):
+                run = self.session.train(job.recipe, job.seed)
+            yield run
             source.finished()

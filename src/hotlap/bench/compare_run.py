@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from hotlap.bench.session import Session
+from hotlap.bench.session import Session, resolve_recipe
 from hotlap.recipe import Recipe
 from hotlap.result import Run
 from hotlap.stats.pairs import finished_pairs, look_at
+
+
+def resolve_pair(
+    a: str | Path | Recipe,
+    b: str | Path | Recipe | None,
+    *,
+    changes: Mapping[str, Any],
+    data: str | Path | None = None,
+    device: str = "cpu",
+) -> tuple[Recipe, Recipe]:
+    """Find the two recipes of a comparison, which is to be of recipes and not of data.
+
+    Args:
+        a: the baseline, as ``resolve_recipe`` takes it.
+        b: the candidate; ``a`` itself when None.
+        changes: made to the candidate; those of ``data`` are made to both.
+        data: of both, as ``resolve_recipe`` takes it.
+        device: as ``resolve_recipe`` takes it.
+
+    Raises:
+        InputError: as ``resolve_recipe``.
+    """
+    of_data = {path: value for path, value in changes.items() if path.partition(".")[0] == "data"}
+    baseline = resolve_recipe(a, changes=of_data, data=data, device=device)
+    return baseline, resolve_recipe(a if b is None else b, changes=changes, data=data, device=device)
 
 
 @dataclass

@@ -150,7 +150,8 @@ def _recipe_for(name: str, found: Inspection) -> tuple[str, str]:
 def _batches(base: Recipe, images: int, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Smaller batches and more epochs for a set smaller than the recipe's own."""
     found: dict[str, Any] = {}
-    batch = int(changes.get("batch_size", base.batch_size))
+    # Through the recipe, which refuses what is no size of a batch.
+    batch = base.with_changes({"batch_size": changes.get("batch_size", base.batch_size)}).batch_size
     if "batch_size" not in changes and images < _BATCHES * batch:
         smaller = max(_LEAST_BATCH, 2 ** int(math.log2(max(1.0, images / _BATCHES))))
         found["batch_size"] = batch = min(smaller, batch, images)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hotlap import datasets
-from hotlap.bench.executors import Executor, Job
+from hotlap.bench.executors import Executor, Job, Settings
 from hotlap.bench.executors.local import LocalExecutor
 from hotlap.bench.fitting import fitted, shrinks
 from hotlap.bench.own_data import data_component, options_written
@@ -80,6 +81,7 @@ class Session:
         self._resume = resume
         self.backend = backend
         self._data: dict[Component, _Facts] = {}
+        self._checkpoints: dict[tuple[str, int], Checkpoint] = {}
 
     def fetch(self, recipe: Recipe) -> str:
         """Make sure that the recipe's data set is on this machine, so that ``load`` times the disk and not a network.
@@ -173,7 +175,9 @@ class Session:
             "backend": self.backend_of(recipe),
         }
         path = self.store.path.parent / "checkpoints" / f"{recipe.digest[:16]}-seed{seed}.safetensors"
-        return Checkpoint(path, identity, resume=self._resume)
+        checkpoint = Checkpoint(path, identity, resume=self._resume)
+        self._checkpoints[recipe.digest, seed] = checkpoint
+        return checkpoint
 
     def run(self, recipe: Recipe, seed: int) -> Run:
         """Train once and store the run, failed or done.
@@ -194,7 +198,10 @@ class Session:
         Raises:
             HotlapError: a recipe and its data do not go together, or workers are lost.
         """
-        for run in (executor or LocalExecutor(self.train)).run(self._with_data(jobs)):
+        drawn = self._with_data(jobs)
+        if executor is not None:
+            drawn = self._with_settings(drawn)
+        for run in (executor or LocalExecutor(self.train)).run(drawn):
             yield self._stored(run)
 
     def _with_data(self, jobs: Iterable[Job | None]) -> Iterator[Job | None]:
@@ -206,11 +213,41 @@ class Session:
                     text := remark_on_missing(self.backend, job.recipe, data.shape, data.classes, self.device)
                 ):
                     self.observer.remark(text)
-            yield job if job is None else replace(job, backend=self.backend)
+            yield job
+
+    def _with_settings(self, jobs: Iterable[Job | None]) -> Iterator[Job | None]:
+        settings: dict[str, Settings] = {}
+        for job in jobs:
+            if job is None:
+                yield None
+                continue
+            if job.recipe.digest not in settings:
+                settings[job.recipe.digest] = self._settings(job.recipe)
+            yield replace(job, settings=settings[job.recipe.digest])
+
+    def _settings(self, recipe: Recipe) -> Settings:
+        """Say how workers are to train a recipe: what depends on a processor, as this machine's would have it."""
+        import torch
+
+        cpu, data = torch.device("cpu"), self._facts(recipe)
+        backend: Backend | None = None
+        if self.backend == "auto":
+            # What cannot be built is for the worker to refuse: its executor knows which job that was.
+            with suppress(InputError):
+                backend = choose_backend("auto", recipe, data.shape, data.classes, cpu)
+        return Settings(
+            backend=self.backend,
+            cpu_backend=backend,
+            cpu_precision=precision_of(recipe, cpu),
+            log_accuracy=self._log_accuracy,
+        )
 
     def _stored(self, run: Run) -> Run:
         if self.store is not None:
             self.store.add(run)
+            # Not before: a store that is full or locked must not cost what has been trained.
+            if (checkpoint := self._checkpoints.pop((run.recipe.digest, run.seed), None)) is not None:
+                checkpoint.remove()
         return run
 
     def finished(self, recipe: Recipe, *, timed: bool = False, failed: bool = False) -> dict[int, Run]:

@@ -13,6 +13,9 @@ from hotlap.startup import defer
 
 INTERRUPTED = 130
 
+READER_GONE = 141
+"""What a shell reports of a program that SIGPIPE has ended."""
+
 _ALLOCATIONS = 100_000
 """New objects between two searches for garbage; Python's own 700 are for programs that keep little."""
 
@@ -35,7 +38,8 @@ def run(arguments: list[str]) -> int:
     """Run the command line; every expected problem is one line on stderr.
 
     Returns:
-        0 done, 1 target missed or training failed, 2 bad input, 130 interrupted.
+        0 done, 1 target missed or training failed, 2 bad input, 70 a fault of hotlap, 130 interrupted, 141 the reader
+        of stdout went away (``hotlap runs | head``).
     """
     escape_unwritable()
     debug = "--debug" in arguments
@@ -50,10 +54,6 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone (``hotlap runs | head``): point stdout elsewhere so that the flush at exit is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _complain(f"{error.strerror or error}{where} → free some space or choose another place, then repeat")
@@ -72,7 +72,16 @@ def run(arguments: list[str]) -> int:
 def _invoke(arguments: list[str]) -> int:
     from hotlap.cli.app import app
 
-    status = app(args=arguments, prog_name="hotlap", standalone_mode=False)
+    try:
+        status = app(args=arguments, prog_name="hotlap", standalone_mode=False)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer itself ends the process with 1 then, which here is a target that was missed.
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        # Elsewhere with the rest, so that the flush at exit is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     return status if isinstance(status, int) else 0
 
 

@@ -8,7 +8,7 @@ import typer
 
 from hotlap.cli import options
 from hotlap.cli.output import print_json, stdout
-from hotlap.errors import InputError
+from hotlap.errors import DivergenceError, InputError
 
 if TYPE_CHECKING:
     from hotlap.bench.compare_run import CompareRun
@@ -45,20 +45,21 @@ def compare(
 ) -> None:
     """Compare two recipes by runs in turn (A B B A …): difference of accuracy and ratio of times, with intervals.
 
-    Both recipes run with the same seeds. Where model, data, feed and batch size are equal, one seed gives both the same
-    first weights and order of images, and the difference is taken pair by pair; else the runs count as independent
-    (Welch). With --until the comparison is looked at after every pair and stops when the difference of accuracy is
-    settled; its interval and p then hold however often it was looked at.
+    Both recipes run with the same seeds; --set changes the second of them, but --set data.… both. Where model, data,
+    feed and batch size are equal, one seed gives both the same first weights and order of images, and the difference is
+    taken pair by pair; else the runs count as independent (Welch). With --until the comparison is looked at after every
+    pair and stops when the difference of accuracy is settled; its interval and p then hold however often it was looked
+    at. Exit status 1 when a training failed.
     """
-    from hotlap.bench.compare_run import CompareRun
-    from hotlap.bench.session import Session, resolve_recipe
+    from hotlap.bench.compare_run import CompareRun, resolve_pair
+    from hotlap.bench.session import Session
     from hotlap.cli.progress import RunProgress
+    from hotlap.stats.pairs import finished_pairs
     from hotlap.store import Store
 
-    baseline = resolve_recipe(a, data=data, device=device)
     if b is None and not set_:
         raise InputError("nothing to compare with", "name a second recipe, or change the first with --set")
-    other = resolve_recipe(b if b is not None else a, changes=options.changes(set_), data=data, device=device)
+    baseline, other = resolve_pair(a, b, changes=options.changes(set_), data=data, device=device)
     if baseline.digest == other.digest:
         raise InputError(f"{a} and {b or a} are one recipe (digest {baseline.digest[:12]})")
     if until is not None and not 0 < until < 1:
@@ -88,7 +89,15 @@ def compare(
             max_seconds=max_minutes * 60 if max_minutes is not None else None,
         )
         _measure(measured, progress)
+    failed = [run for run in (*measured.runs_a, *measured.runs_b) if run.status == "failed"]
+    if failed and not finished_pairs(measured.runs_a, measured.runs_b):
+        first = failed[0]
+        raise DivergenceError(
+            f"nothing to compare, for no pair of runs finished: {first.recipe.name} seed {first.seed}: {first.error}",
+            "lower its learning rate",
+        )
     _report(_figures(measured), as_json=json)
+    raise typer.Exit(int(bool(failed)))
 
 
 def _figures(measured: CompareRun) -> Comparison:

@@ -48,7 +48,10 @@ def ladder(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a ladder, rung by rung, beside its published figures; stored runs are not repeated."""
+    """Measure a ladder, rung by rung, beside its published figures; stored runs are not repeated.
+
+    Exit status 1 when a training failed.
+    """
     from hotlap.bench.ladder_run import LadderRun
     from hotlap.bench.session import Session
     from hotlap.cli.progress import RunProgress
@@ -61,6 +64,11 @@ def ladder(
     changes = options.changes(set_, compile_=compile_, precision=precision)
     if max_minutes is not None and max_minutes <= 0:
         raise InputError(f"--max-minutes must be positive, not {max_minutes}")
+    for option, wanted in (("--plot", plot), ("--record", record)):
+        if wanted is not None:
+            options.check_plots(option)
+    # Where stored runs are repeated, so would be those of this very command.
+    same = "the same command without --fresh" if fresh else "the same command"
     with Store(store) as opened, RunProgress(0, quiet=quiet) as progress:
         session = Session(
             device=device,
@@ -84,7 +92,7 @@ def ladder(
         try:
             _measure(measured, progress, max_seconds=max_minutes * 60 if max_minutes else None)
         except KeyboardInterrupt:
-            progress.say("interrupted: finished runs are stored; the same command goes on where it stopped")
+            progress.say(f"interrupted: finished runs are stored; {same} goes on where it stopped")
             raise
         where = opened.path
     rows = rows_of(measured)
@@ -94,20 +102,23 @@ def ladder(
         _record(measured, record, changes)
     if json:
         print_json({"ladder": chosen.name, "rows": _rows_json(rows), "todo": len(measured.todo()), "store": str(where)})
-        return
+        raise typer.Exit(_status(measured))
     from hotlap.report.ladder_table import ladder_table
 
     console = stdout()
     console.print(ladder_table(rows, title=chosen.title, eta_s=None))
     if measured.skipped_for_time:
-        console.print(
-            f"{measured.skipped_for_time} runs did not fit into the time; the same command goes on with them."
-        )
+        console.print(f"{measured.skipped_for_time} runs did not fit into the time; {same} goes on with them.")
     from hotlap.result import POLICIES
 
     counted = " + ".join(POLICIES[chosen.policy])
     console.print(f"Published on: {chosen.hardware}; its times count {counted}.", markup=False, soft_wrap=True)
     console.print(f"Stored in {where} (hotlap runs).", markup=False, soft_wrap=True)
+    raise typer.Exit(_status(measured))
+
+
+def _status(measured: LadderRun) -> int:
+    return int(any(run.status == "failed" for runs in measured.runs.values() for run in runs.values()))
 
 
 def rows_of(measured: LadderRun, running: tuple[int, int] | None = None) -> list[LadderRow]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,9 @@ import typer
 
 from hotlap.errors import InputError
 from hotlap.recipe import parse_set
+
+MOST_SEEDS = 1_000_000
+_SEEDS = "--seeds 10, --seeds 3..7 or --seeds 1,4,9"
 
 RecipeName = Annotated[str, typer.Argument(help="Recipe, data set (its fastest recipe), or a .json file.")]
 Set = Annotated[
@@ -77,22 +81,54 @@ def changes(
     return found
 
 
+def check_recipe_file(option: str, path: Path) -> None:
+    """Refuse a path that no recipe can be written to, or read from again.
+
+    Raises:
+        InputError: it does not end in .json, is a folder, or lies in none.
+    """
+    if path.suffix != ".json":
+        fix = f"recipes are files that end in .json: {option} {path / 'recipe' if path.is_dir() else path}.json"
+        raise InputError(f"{path} is not the name of a recipe", fix)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder", f"name a file: {option} {path / 'recipe.json'}")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}", f"mkdir -p {path.parent}, or choose another {option}")
+
+
+def check_plots(option: str) -> None:
+    """Refuse to train for plots that cannot be drawn.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise InputError(f"{option} needs matplotlib", "pip install 'hotlap[plot]'")
+
+
 def parse_seeds(text: str) -> list[int]:
     """Read seeds: ``5`` is how many, counted from 0; ``3..7`` and ``1,4,9`` are the seeds themselves.
 
     Raises:
-        InputError: none of these.
+        InputError: none of these, too many, or one that no store can hold.
     """
+    from hotlap.result import check_seed
+
+    seeds: Sequence[int]
     try:
         if ".." in text:
             first, last = (int(piece) for piece in text.split("..", 1))
-            seeds = list(range(first, last + 1))
+            seeds = range(first, last + 1)
         elif "," in text:
             seeds = [int(piece) for piece in text.split(",") if piece.strip()]
         else:
-            seeds = list(range(int(text)))
+            seeds = range(int(text))
     except ValueError:
-        raise InputError(f"{text!r} is no choice of seeds", "--seeds 10, --seeds 3..7 or --seeds 1,4,9") from None
+        raise InputError(f"{text!r} is no choice of seeds", _SEEDS) from None
+    if seeds[MOST_SEEDS:]:
+        raise InputError(f"{text!r} names more than {MOST_SEEDS:,} seeds", _SEEDS)
     if not seeds or min(seeds) < 0:
-        raise InputError(f"{text!r} names no seeds", "--seeds 10, --seeds 3..7 or --seeds 1,4,9")
-    return list(dict.fromkeys(seeds))
+        raise InputError(f"{text!r} names no seeds", _SEEDS)
+    return [check_seed(seed) for seed in dict.fromkeys(seeds)]

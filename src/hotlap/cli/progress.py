@@ -89,9 +89,9 @@ class RunProgress:
         else:
             self._next = now + _LINE_EVERY_S
             left = (self._steps - done) * (now - self._start) / done
-            self._console.print(
-                f"{self._label}: {done / self._steps:.0%}, {so_far}, {left:.0f} s left {self._accuracy}".rstrip()
-            )
+            share = f"{100 * done / self._steps:.0f} %"
+            text = f"{self._label}: {share}, {so_far}, {left:.0f} s left {self._accuracy}".rstrip()
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """Show a remark, once."""
@@ -101,7 +101,8 @@ class RunProgress:
 
     def accuracy(self, epochs: float, accuracy: float) -> None:
         """Show an accuracy."""
-        self._accuracy = f"{accuracy:.2%} after {epochs:.3g} epochs"
+        after = f"{epochs:.3g}"
+        self._accuracy = f"{100 * accuracy:.2f} % after {after} {'epoch' if after == '1' else 'epochs'}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, info=self._accuracy)
 
@@ -113,7 +114,7 @@ class RunProgress:
             self._end_task()
             self._task = self._bar.add_task(label, total=total_bytes, info="")
         elif not self._quiet:
-            self._console.print(label)
+            self._console.print(label, markup=False, soft_wrap=True)
 
     def advance(self, n: int) -> None:
         """Add bytes to the download."""

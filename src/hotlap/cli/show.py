@@ -80,8 +80,7 @@ def show(
 
 
 def _save(recipe: Recipe, path: Path) -> None:
-    if path.suffix != ".json":
-        raise InputError(f"{path} is not the name of a recipe", f"recipes are files that end in .json: {path}.json")
+    options.check_recipe_file("--save", path)
     replace_file(path, recipe.to_json(indent=1) + "\n", fix="choose another --save")
     stderr().print(f"recipe saved in {path}", markup=False, soft_wrap=True)
 
@@ -127,22 +126,24 @@ def _print_diff(
 ) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     if not changes:
-        console.print(f"{other.name} and {recipe.name} differ in nothing (digest {recipe.digest[:12]}).")
+        text = f"{other.name} and {recipe.name} differ in nothing (digest {recipe.digest[:12]})."
+        console.print(text, markup=False, soft_wrap=True)
         return
     declared: dict[str, str] = {}
     if step is not None and step.parent == other:
         for kind in ("change", "retune", "budget"):
             declared.update(dict.fromkeys(getattr(step.rung, kind), kind))
-    table = Table(box=box.SIMPLE_HEAD, title=f"{other.name} → {recipe.name}", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=Text(f"{other.name} → {recipe.name}", "table.title"), title_justify="left")
     for heading in ("", "key", "before", "after") if declared else ("key", "before", "after"):
         table.add_column(heading, overflow="fold")
     from hotlap.recipe import show_value
 
     for change in changes:
         row = [change.path, show_value(change.before), show_value(change.after)]
-        table.add_row(*([declared.get(change.path, ""), *row] if declared else row))
+        table.add_row(*map(Text, [declared.get(change.path, ""), *row] if declared else row))
     console.print(table)
 
 
@@ -151,16 +152,18 @@ def _print(
 ) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from hotlap.recipe import paths, show_value
 
-    console.print(f"{recipe.name}  digest {recipe.digest[:12]}", style="bold")
+    console.print(f"{recipe.name}  digest {recipe.digest[:12]}", style="bold", markup=False, soft_wrap=True)
     if step is not None:
         rung = step.rung
-        console.print(f"{rung.title}: {rung.why}.", soft_wrap=True)
-        console.print(f"Published: {rung.published.time}, {rung.published.accuracy_text} % ({rung.source}).")
+        console.print(f"{rung.title}: {rung.why}.", markup=False, soft_wrap=True)
+        published = f"Published: {rung.published.time}, {rung.published.accuracy_text} % ({rung.source})."
+        console.print(published, markup=False)
         if rung.deviation:
-            console.print(f"Differs from the source: {rung.deviation}.", soft_wrap=True)
+            console.print(f"Differs from the source: {rung.deviation}.", markup=False, soft_wrap=True)
     if recipe.stop_at is not None:
         console.print("† Stops on test accuracy: its accuracy is optimistic by construction.")
     values = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -170,14 +173,15 @@ def _print(
         # A component's options follow it line by line; its own line needs the name only.
         text = getattr(value, "name", None) or show_value(value)
         if path != "name":
-            values.add_row(path, text)
+            values.add_row(*map(Text, (path, text)))
     console.print(values)
     layers = Table(box=box.SIMPLE_HEAD, show_edge=False, title=f"input {_by(shape)}", title_justify="left")
     for heading in ("layer", "kind", "output", "parameters", "forward FLOP"):
         layers.add_column(heading, justify="right" if heading in ("parameters", "forward FLOP") else "left")
     for layer in facts.layers:
         cost = f"{layer.forward_flop:,}" if layer.forward_flop else ""
-        layers.add_row(layer.name, layer.kind, _by(layer.output), f"{layer.parameters:,}" if cost else "", cost)
+        row = layer.name, layer.kind, _by(layer.output), f"{layer.parameters:,}" if cost else "", cost
+        layers.add_row(*map(Text, row))
     console.print(layers)
     console.print(
         f"{facts.parameters:,} parameters; per image {flop_text(facts.forward_flop)} forward, "

@@ -36,7 +36,7 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with an interrupted run from the last epoch that was kept: one every 10 s."
+            "--resume", help="Go on with an interrupted run, not of --jobs, from the last epoch kept: one every 10 s."
         ),
     ] = False,
     compile_: options.Compile = None,
@@ -62,7 +62,7 @@ def train(
     Exit status 1 when the target was missed: the only run is below it, or the 95 % interval of the mean is.
     """
     from hotlap.bench.executors import Job
-    from hotlap.bench.executors.choice import batched_or, choose_executor
+    from hotlap.bench.executors.choice import backend_for, batched_or, choose_executor, device_here, only_here
     from hotlap.bench.session import Session
     from hotlap.cli.progress import RunProgress
     from hotlap.cli.saving import ModelFiles
@@ -78,13 +78,12 @@ def train(
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     runs: list[Run] = []
     with (
-        opened_trackers(track or []) as trackers,
+        opened_trackers(track or [], _complain) as trackers,
         Store(store) as opened,
         RunProgress(len(chosen), quiet=quiet) as progress,
     ):
         session = Session(
-            # Workers choose their device themselves: the machines they are on need not be like this one.
-            device=device if where_to is None else "auto",
+            device=device_here(where_to, device),
             threads=threads,
             store=opened,
             observer=progress,
@@ -92,17 +91,18 @@ def train(
             timing_valid=not shared,
             log_accuracy=log_accuracy,
             resume=resume,
-            # Several seeds in one program are PyTorch's.
-            backend=backend if batch_seeds is None else "torch",
+            backend=backend_for(backend, batch_seeds),
         )
         work = [Job(resolved, seed) for seed in chosen]
         try:
             trainer = batched_or(where_to, batch_seeds, session.train_batch)
+            if resume:
+                only_here("--resume", trainer)
             files = ModelFiles(save, chosen, trainer) if save is not None else None
             for run in session.run_all(work, files.executor(session) if files else trainer):
                 runs.append(run)
                 for problem in log_run(run, trackers):
-                    stderr().print(problem, markup=False, soft_wrap=True)
+                    _complain(problem)
                 if len(chosen) > 1:
                     progress.say(_line(run))
                 if files is not None:
@@ -114,6 +114,10 @@ def train(
     runs.sort(key=lambda run: run.seed)
     models = [str(path) for path in files.paths.values()] if files else []
     raise typer.Exit(_report(runs, where, models, inspected, as_json=json))
+
+
+def _complain(problem: str) -> None:
+    stderr().print(problem, markup=False, soft_wrap=True)
 
 
 def _resolve(

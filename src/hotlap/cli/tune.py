@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -63,7 +64,8 @@ def tune(
         float | None, typer.Option("--trade-target", help="Validation accuracy to hold; else the recipe's target.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The tuned recipe; else RECIPE-tuned.json.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The tuned recipe; else RECIPE-tuned.json, or -tuned-2.json, …"),
     ] = None,
     plots: Annotated[
         Path | None, typer.Option("--plots", metavar="DIR", help="Write plots of the study (SVG).")
@@ -84,10 +86,11 @@ def tune(
 ) -> None:
     """Search for better hyper-parameters, measured on images held out of the training set, never on the test set.
 
-    Bad values are dropped after a few seeds. The same command goes on with a study that was interrupted. Exit status 1
-    when --trade-epochs finds that the target is not held even with all epochs.
+    Bad values are dropped after a few seeds, and so are those that cannot be trained. Stored runs of either backend are
+    not repeated, unless --backend asks for one. The same command goes on with a study that was interrupted. Exit
+    status 1 when --trade-epochs finds that the target is not held even with all epochs, or when all training failed.
     """
-    from hotlap.bench.executors.choice import batched_or, choose_executor
+    from hotlap.bench.executors.choice import backend_for, batched_or, choose_executor, device_here
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
     from hotlap.store import Store
@@ -99,32 +102,32 @@ def tune(
     from hotlap.tune.pace import Pace
     from hotlap.tune.storage import FILE
     from hotlap.tune.study import tune as search
-    from hotlap.tune.trade import trade_epochs
+    from hotlap.tune.trade import target_of, trade_epochs
 
     given = resolve_recipe(recipe, changes=options.changes(set_), data=data, device="cuda" if gpus else device)
     space = [parse_parameter(text, given) for text in param] if param else default_space(given)
     chosen = options.parse_seeds(seeds)
-    if trade and trade_target is None and given.target is None:
-        raise InputError(f"{given.name} has no target to trade epochs at", "say which: --trade-target 0.99")
-    if trade_target is not None and not trade:
+    if trade:
+        target_of(given, trade_target)
+    elif trade_target is not None:
         raise InputError("--trade-target goes with --trade-epochs")
-    where = out if out is not None else Path(f"{given.name.split(' ')[0].replace('/', '-')}-tuned.json")
-    if not where.parent.is_dir():
-        raise InputError(f"there is no folder {where.parent} for the tuned recipe", "make it, or choose another --out")
+    if out is not None:
+        options.check_recipe_file("--out", out)
+    if plots is not None:
+        options.check_plots("--plots")
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     pace = Pace(None if max_minutes is None else 60 * max_minutes)
     traded: TradeResult | None = None
     with Store(store) as opened, RunProgress(0, quiet=quiet) as progress:
         file = storage if storage is not None else opened.path.with_name(FILE)
         session = Session(
-            device=device if where_to is None else "auto",
+            device=device_here(where_to, device),
             threads=threads,
             store=opened,
             observer=progress,
             download=progress,
             timing_valid=False,
-            # Several seeds in one program are PyTorch's.
-            backend=backend if batch_seeds is None else "torch",
+            backend=backend_for(backend, batch_seeds),
         )
         executor_ = batched_or(where_to, batch_seeds, session.train_batch)
         try:
@@ -164,7 +167,7 @@ def tune(
             )
             raise
     best = result.recipe if traded is None else traded.recipe
-    _write(where, best)
+    where = _write(out, best, given)
     figures = write_figures(file, result.study, plots) if plots is not None else []
     if json:
         document = {**result.to_dict(), "recipe": best.to_dict(), "digest": best.digest, "out": str(where)}
@@ -175,10 +178,20 @@ def tune(
     raise typer.Exit(int(traded is not None and traded.steps[0].verdict == "missed"))
 
 
-def _write(path: Path, recipe: Recipe) -> None:
+def _write(out: Path | None, recipe: Recipe, given: Recipe) -> Path:
+    """Write the tuned recipe to the file that was named, else to one that holds nothing else; return which."""
     from hotlap._files import replace_file
 
-    replace_file(path, recipe.to_json(indent=1) + "\n", fix="choose another --out")
+    text = recipe.to_json(indent=1) + "\n"
+    path = out if out is not None else _unused(f"{given.name.split(' ')[0].replace('/', '-')}-tuned", text)
+    replace_file(path, text, fix="choose another --out")
+    return path
+
+
+def _unused(stem: str, text: str) -> Path:
+    """Return the first of ``stem.json``, ``stem-2.json``, … that is not there or holds this very text."""
+    paths = (Path(f"{stem}{end}.json") for end in itertools.chain([""], (f"-{n}" for n in itertools.count(2))))
+    return next(p for p in paths if not p.exists() or (p.is_file() and p.read_bytes() == text.encode()))
 
 
 def _report(

@@ -103,7 +103,7 @@ def train_seeds(
             Times of several seeds in one program never count.
         log_accuracy: measure test accuracy after every epoch, outside of the time that counts.
         checkpoint: where long runs are kept from epoch to epoch, and may be resumed from; the time of a resumed run
-            does not count.
+            does not count. It is the caller's to remove, once what is returned is in safety.
         backend: ``torch``, ``native`` for the compiled kernels, or ``auto`` for the faster of those that can.
 
     Returns:
@@ -193,8 +193,6 @@ def train_seeds(
                         observer.remark(problem)
         if at.step < total:
             trainer.finish()
-    if checkpoint is not None:
-        checkpoint.remove()
 
     contention = others.cores()
     return [

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 
-from hotlap.recipe import Recipe
+from hotlap.optim import NO_LOSS_SCALE
+from hotlap.recipe import Component, Recipe
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
+_settled: ContextVar[Precision | None] = ContextVar("_settled", default=None)
+
 
 def precision_of(recipe: Recipe, device: torch.device) -> Precision:
     """Decide in which precision a recipe is trained on a device.
 
-    ``auto`` is float16 on a CUDA GPU, bfloat16 on a CPU with instructions for it, float32 elsewhere. For a recipe with
-    ``engine.winograd``, which makes more of float32, these have to be matrix registers. float16 is float32 on a CPU,
-    which is slow at it.
+    ``auto`` is float16 on a CUDA GPU, or bfloat16 with an optimizer that cannot do with float16; bfloat16 on a CPU with
+    instructions for it; float32 elsewhere. For a recipe with ``engine.winograd``, which makes more of float32, these
+    have to be matrix registers. float16 is float32 on a CPU, which is slow at it.
     """
     asked = recipe.engine.precision
     if asked == "auto":
         if device.type == "cuda":
-            return "fp16"
-        return "bf16" if _cpu_is_fast_at_bf16(recipe) else "fp32"
+            return "bf16" if _names(recipe.optimizer) & NO_LOSS_SCALE else "fp16"
+        return _settled.get() or ("bf16" if _cpu_is_fast_at_bf16(recipe) else "fp32")
     return "fp32" if asked == "fp16" and device.type == "cpu" else asked
+
+
+@contextmanager
+def auto_on_cpu(precision: Precision | None) -> Iterator[None]:
+    """Let ``auto`` be a precision on a CPU for the block, whatever its instructions; None leaves it to them."""
+    before = _settled.set(precision)
+    try:
+        yield
+    finally:
+        _settled.reset(before)
+
+
+def _names(value: object) -> set[str]:
+    """Return the names of a component and of all those in its options."""
+    if isinstance(value, Component):
+        return {value.name}.union(*map(_names, value.options.values()))
+    return set[str]().union(*map(_names, value)) if isinstance(value, tuple) else set()
 
 
 def remark_on(recipe: Recipe, device: torch.device) -> str | None:

@@ -6,7 +6,8 @@ Runs are written after they have ended, from what they hold, so a tracker costs 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 
@@ -33,9 +34,17 @@ def tracker(text: str) -> Tracker:
     return made
 
 
+def _warn(problem: str) -> None:
+    warnings.warn(problem, RuntimeWarning, stacklevel=3)
+
+
 @contextmanager
-def opened(texts: Iterable[str]) -> Iterator[list[Tracker]]:
+def opened(texts: Iterable[str], complain: Callable[[str], None] = _warn) -> Iterator[list[Tracker]]:
     """Lend the trackers of some ``name:folder`` texts and close them afterwards.
+
+    Args:
+        texts: as ``tracker`` takes them.
+        complain: told of each tracker that cannot be closed, in a line; the others are closed all the same.
 
     Raises:
         InputError: as for ``tracker``.
@@ -48,7 +57,10 @@ def opened(texts: Iterable[str]) -> Iterator[list[Tracker]]:
         for one in made:
             close = getattr(one, "close", None)
             if callable(close):
-                close()
+                try:
+                    close()
+                except Exception as error:  # each library has its own kinds
+                    complain(f"{type(one).__name__} could not be closed: {' '.join(str(error).split())}")
 
 
 def log_run(run: Run, trackers: Sequence[Tracker]) -> list[str]:

@@ -20,18 +20,29 @@ _LONGEST = 500  # characters of a parameter that every version takes
 
 
 def make(folder: str | None) -> MLflow:
-    """Make the tracker; InputError where MLflow is not installed.
+    """Make the tracker; InputError where MLflow is not installed, or its server or database cannot be used.
 
     Args:
         folder: runs go to ``mlflow.db`` in it; None takes ``MLFLOW_TRACKING_URI``, or else the folder ``mlflow-runs``.
     """
     try:
-        import mlflow  # noqa: F401
-        import sqlalchemy  # noqa: F401
+        import mlflow.exceptions
+        import sqlalchemy.exc
     except ImportError:
         raise InputError("--track mlflow needs MLflow", "pip install 'hotlap[mlflow]'") from None
+    # Stdout carries results.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # A dozen seconds for a server that is away; MLflow's own seven would be four minutes, at every call.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     uri = os.environ.get("MLFLOW_TRACKING_URI") if folder is None else None
-    return MLflow(uri, Path(folder or FOLDER).absolute())
+    where = Path(folder or FOLDER).absolute()
+    try:
+        return MLflow(uri, where)
+    except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(
+            f"MLflow cannot use {uri or where}: {cause}", "start its server, or write to a folder: --track mlflow:DIR"
+        ) from None
 
 
 class MLflow:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from hotlap.bench.executors import Job
-from hotlap.errors import HotlapError
+from hotlap.errors import HotlapError, InputError
 from hotlap.recipe import Change, Recipe, show_value
 from hotlap.report.formats import percent_with_interval
 from hotlap.result import Run
@@ -188,6 +188,15 @@ class Search:
         for opened in list(self._open):
             if opened.recipe.digest == run.recipe.digest and run.seed not in opened.accuracies:
                 self._record(opened, run)
+
+    def refuse(self, error: InputError) -> bool:
+        """Drop the points of the recipe that cannot be trained; False where that is the recipe as it was given."""
+        if error.recipe in (None, self._recipe.digest):
+            return False
+        self._flying.clear()
+        for opened in [one for one in self._open if one.recipe.digest == error.recipe]:
+            self._drop(opened, f"cannot be trained: {error.cause}")
+        return True
 
     def _record(self, opened: _Open, run: Run) -> None:
         trial, accuracies = opened.trial, opened.accuracies

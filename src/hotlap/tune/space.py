@@ -111,6 +111,8 @@ class Parameter:
             return dataclasses.replace(self, choices=(*self.choices, value))
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise InputError(f"{self.path} is {show_value(value)}, which is no number to search around", EXAMPLES)
+        if self.kind == "int" and not float(value).is_integer():
+            raise InputError(f"{self.path} is {show_value(value)}, which is no whole number to search around", EXAMPLES)
         low, high = min(self.low, value), max(self.high, value)
         return dataclasses.replace(self, low=low, high=high, step=None, log=self.log and low > 0)
 

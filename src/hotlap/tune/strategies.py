@@ -58,6 +58,9 @@ class Ascent:
     most_trials: int | None = None
     wide: bool = True
 
+    def __post_init__(self) -> None:
+        _ = self._made  # what cannot be searched is said before anything trains
+
     @property
     def stored(self) -> tuple[Parameter, ...]:  # noqa: D102
         return self._made.stored
@@ -100,6 +103,9 @@ def choose_strategy(
         start: the recipe's own values.
         trials: most trials; None for as many as the ascent takes, or ``DRAWN_TRIALS``.
         sweeps: of the ascent.
+
+    Raises:
+        InputError: the ascent cannot start from the recipe's own value of a parameter.
     """
     if sampler == "coordinate":
         return Ascent(tuple(space), start, sweeps, trials)

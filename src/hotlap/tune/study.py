@@ -14,9 +14,12 @@ from optuna.trial import TrialState
 from hotlap import datasets
 from hotlap.bench.executors import Executor
 from hotlap.bench.session import Session
-from hotlap.errors import HotlapError, InputError
+from hotlap.engine.feed import check_batch
+from hotlap.errors import DivergenceError, HotlapError, InputError
 from hotlap.recipe import Change, Recipe
+from hotlap.result import check_seed
 from hotlap.tune.ascent import SWEEPS
+from hotlap.tune.driving import drive
 from hotlap.tune.drop import ALPHA, SeedTestPruner, accuracies_of
 from hotlap.tune.pace import Pace
 from hotlap.tune.result import Tried, TuneResult
@@ -57,7 +60,8 @@ def tune(
     """Search for the values of a recipe with the highest mean accuracy on held-out training images.
 
     The test set is not looked at. A study that was interrupted goes on where it was when it is asked the same again;
-    of runs only those in flight are lost, provided that the session has a store.
+    of runs only those in flight are lost, provided that the session has a store. A point that cannot be trained, such
+    as a batch for which a GPU has too little memory, is dropped with the reason.
 
     Args:
         recipe: to be tuned; always the first point that is tried.
@@ -77,20 +81,31 @@ def tune(
         say: told of every point that has been tried, in a line.
 
     Raises:
-        InputError: an argument makes no sense, another process is at the study, or it was made with other arguments.
+        InputError: an argument makes no sense, the recipe as it was given cannot be trained, another process is at the
+            study, or it was made with other arguments.
         HotlapError: no point finished with all its seeds.
     """
+    seeds = [check_seed(seed) for seed in seeds]
     _check(space, seeds, trials, sweeps, alpha)
     pace = pace or Pace(None)
     session.fetch(recipe)
     chosen = choose_hold_out(recipe, hold_out, hold_out_seed)
     on_held_out = validation_recipe(recipe, chosen)
     digest = session.fetch(on_held_out)
-    build = partial(build_parts, data=datasets.load(on_held_out.data.name, **on_held_out.data.options))
-    build(on_held_out)
+    data = datasets.load(on_held_out.data.name, **on_held_out.data.options)
+    build = partial(build_parts, data=data)
+
+    def whole(changed: Recipe) -> None:
+        build(changed)
+        check_batch(changed, data)
+
+    whole(on_held_out)
+    # A default range may hold batches that are larger than the user's own data: those points are dropped one by one.
     check_space(on_held_out, space, build)
     start = {parameter.path: value_at(recipe, parameter.path) for parameter in space}
     strategy = choose_strategy(sampler, space, start, trials=trials, sweeps=sweeps)
+    if recipe.stop_at is not None:
+        say("while tuning, runs train to their end: those that stop at an accuracy cannot be ranked by it")
     question = {
         "recipe": on_held_out.digest,
         "data": digest,
@@ -105,9 +120,8 @@ def tune(
         study.pruner = SeedTestPruner(len(seeds), alpha)
         requeue_interrupted(study, [parameter.path for parameter in space])
         runs = ValidationRuns(session)
-        search = Search(study, on_held_out, strategy, start, seeds=seeds, runs=runs, pace=pace, build=build, say=say)
-        for run in session.run_all(search.jobs(), executor):
-            search.take(run)
+        search = Search(study, on_held_out, strategy, start, seeds=seeds, runs=runs, pace=pace, build=whole, say=say)
+        drive(search, session, executor)
         tried = _tried(study, strategy, start)
     best = _best(tried, search.out_of_time)
     changed = final_recipe(recipe).with_changes({change.path: change.after for change in best.changes})
@@ -169,5 +183,8 @@ def _best(tried: Sequence[Tried], out_of_time: bool) -> Tried:
         raise HotlapError("the time ran out before a value had trained with all its seeds", "repeat to go on")
     if not finished:
         why = f": {tried[0].dropped}" if tried else ""
-        raise HotlapError(f"no value trained with all its seeds{why}", "start from a recipe that trains")
+        diverged = any(None in one.accuracies.values() for one in tried)
+        raise (DivergenceError if diverged else HotlapError)(
+            f"no value trained with all its seeds{why}", "start from a recipe that trains"
+        )
     return max(finished, key=lambda one: one.mean or 0.0)

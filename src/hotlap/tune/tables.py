@@ -17,7 +17,8 @@ def trials_table(result: TuneResult) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{len(result.trials)} points of the study {result.study}", title_justify="left")
+    title = Text(f"{len(result.trials)} points of the study {result.study}", "table.title")
+    table = Table(title=title, title_justify="left")
     table.add_column("changed", overflow="fold", ratio=1)
     for name in ("validation accuracy", "runs"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -14,6 +14,7 @@ from hotlap.recipe import Recipe
 from hotlap.report.certificate import FEWEST_RUNS
 from hotlap.report.formats import percent, target_percent
 from hotlap.result import Run
+from hotlap.tune.driving import drive
 from hotlap.tune.pace import Pace
 from hotlap.tune.result import Measured
 from hotlap.tune.validation import HoldOut, ValidationRuns, final_recipe, validation_recipe
@@ -138,18 +139,16 @@ def trade_epochs(
         say: told of every step that has been judged, in a line.
 
     Raises:
-        InputError: no target, too few seeds, or a factor that does not lower anything.
+        InputError: no target or one that is no accuracy, too few seeds, a factor that does not lower anything, or the
+            recipe as it was given cannot be trained.
     """
-    target = target if target is not None else recipe.target
-    if target is None:
-        raise InputError(f"{recipe.name} has no target to hold", "say which: --trade-target 0.99")
+    target = target_of(recipe, target)
     if len(set(seeds)) < max(FEWEST_RUNS, len(seeds)):
         raise InputError(f"epochs are traded on at least {FEWEST_RUNS} different seeds, not {len(seeds)}")
     if not 0 < factor < 1:
         raise InputError(f"a step's factor is between 0 and 1, not {factor:g}", "for example 0.9")
     descent = _Descent(validation_recipe(recipe, hold_out), session, seeds, target, factor, pace or Pace(None), say)
-    for run in session.run_all(descent.jobs(), executor):
-        descent.take(run)
+    drive(descent, session, executor)
     certified = [step for step in descent.steps if step.verdict == "certified"]
     shortest = certified[-1].epochs if certified else recipe.epochs
     return TradeResult(
@@ -158,6 +157,20 @@ def trade_epochs(
         steps=tuple(descent.steps),
         complete=not descent.out_of_time,
     )
+
+
+def target_of(recipe: Recipe, asked: float | None) -> float:
+    """Return the accuracy to hold: what was asked for, or the recipe's own target.
+
+    Raises:
+        InputError: neither is there, or it is no accuracy.
+    """
+    target = asked if asked is not None else recipe.target
+    if target is None:
+        raise InputError(f"{recipe.name} has no target to trade epochs at", "say which: --trade-target 0.99")
+    if not 0 < target <= 1:  # not: so that NaN is refused
+        raise InputError(f"a target is an accuracy between 0 and 1, not {target:g}", "for example --trade-target 0.99")
+    return target
 
 
 class _Descent:
@@ -183,7 +196,8 @@ class _Descent:
 
     def jobs(self) -> Iterator[Job | None]:
         """Yield the runs of the step of the moment, None while it is not judged; see ``Executor``."""
-        self._begin(self._given.epochs)
+        if not self.steps:
+            self._begin(self._given.epochs)
         while self._go_on():
             step = self.steps[-1]
             missing = [seed for seed in self._seeds if seed not in step.accuracies]
@@ -204,6 +218,17 @@ class _Descent:
         self._pace.finish(key)
         if self.steps[-1].verdict == "open" and key[0] == self._recipe.digest:
             self._record(run)
+
+    def refuse(self, error: InputError) -> bool:
+        """End with a step that cannot be trained; False where that is the recipe as it was given."""
+        if error.recipe in (None, self._given.digest):
+            return False
+        self._flying.clear()
+        step = self.steps[-1]
+        if error.recipe == self._recipe.digest and step.verdict == "open":
+            step.verdict, step.reason = "missed", f"it cannot be trained: {error.cause}"
+            self._say(f"{step.epochs:g} epochs: {step.verdict}: {step.reason}")
+        return True
 
     def _begin(self, epochs: float) -> None:
         self._recipe = self._given.with_changes({"epochs": epochs}, name=f"{self._given.name} [epochs={epochs:g}]")

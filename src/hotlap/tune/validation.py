@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,19 @@ def choose_hold_out(recipe: Recipe, wanted: int | float | None, seed: int) -> Ho
         seed: decides which.
 
     Raises:
-        InputError: not a number of images that can be held out.
+        InputError: not a number of images that can be held out, or another than the recipe's own.
         DataError: the data cannot be had.
     """
     if recipe.data.name == held_out.NAME:
-        options = recipe.data.options
-        return HoldOut(options["images"], options["seed"])
-    if wanted is not None and (wanted <= 0 or (wanted >= 1 and wanted != int(wanted))):
+        own = HoldOut(recipe.data.options["images"], recipe.data.options["seed"])
+        if wanted not in (None, own.images) or seed not in (0, own.seed):
+            raise InputError(
+                f"{recipe.name} holds out {own.images} images of its own (seed {own.seed})",
+                "leave out --hold-out and --hold-out-seed, or tune it on the whole set with --data",
+            )
+        return own
+    # not: so that NaN is refused
+    if wanted is not None and not (0 < wanted < math.inf and (wanted < 1 or wanted == int(wanted))):
         raise InputError(f"{wanted:g} images cannot be held out", "for example --hold-out 10000, or a share: 0.1")
     count = len(datasets.load(recipe.data.name, **recipe.data.options).y_train)
     if wanted is None:
@@ -58,11 +65,13 @@ def choose_hold_out(recipe: Recipe, wanted: int | float | None, seed: int) -> Ho
 def validation_recipe(recipe: Recipe, hold_out: HoldOut) -> Recipe:
     """Return the recipe with the held-out images in place of its test set; each recipe a search trains comes from here.
 
+    It trains to its end: runs that stop at an accuracy of these images could not be ranked by it.
+
     Raises:
         InputError: so many images cannot be held out.
     """
     data = held_out.held_out(held_out.original(recipe.data), hold_out.images, hold_out.seed)
-    return recipe.with_changes({"data": data})
+    return recipe.with_changes({"data": data, "stop_at": None})
 
 
 def final_recipe(recipe: Recipe) -> Recipe:
@@ -85,8 +94,8 @@ def ensure_held_out(recipe: Recipe) -> None:
 class ValidationRuns:
     """Runs on held-out images: those that are stored already, and those that come in.
 
-    A stored run of the same recipe, seed and data counts wherever it was made: a search asks for accuracy, which does
-    not depend on what a machine's times are worth.
+    A stored run of the same recipe, seed and data counts wherever it was made, and by whichever backend unless one is
+    asked for: a search asks for accuracy, which does not depend on what a machine's times are worth.
 
     Attributes:
         trained: how many runs came in.
@@ -112,10 +121,10 @@ class ValidationRuns:
     def _stored(self, recipe: Recipe) -> dict[int, Run]:
         if self._session.store is None:
             return {}
-        data_digest, backend = self._session.fetch(recipe), self._session.backend_of(recipe)
+        data_digest, backend = self._session.fetch(recipe), self._session.backend
         found: dict[int, Run] = {}
         for run in self._session.store.runs(digest=recipe.digest):
-            if (run.data_digest, run.backend) == (data_digest, backend):
+            if run.data_digest == data_digest and backend in ("auto", run.backend):
                 found.setdefault(run.seed, run)
         return found
 

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from hotlap.recipe import Recipe
 from hotlap.result import Backend, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a worker trains a job. Workers on CPUs of several kinds must all do the same, or runs cannot be pooled.
+
+    Attributes:
+        backend: as it was asked for.
+        cpu_backend: what the backend ``auto`` is on a CPU; None leaves that to the worker.
+        cpu_precision: what the precision ``auto`` is on a CPU, ``fp32`` or ``bf16``; None leaves that to the worker.
+        log_accuracy: measure test accuracy after every epoch, outside of the time that counts.
+    """
+
+    backend: Backend = "auto"
+    cpu_backend: Backend | None = None
+    cpu_precision: Literal["fp32", "bf16", "fp16"] | None = None
+    log_accuracy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One training to do. Two jobs with the same recipe digest and seed are the same work.
 
-    The backend is set by the session that the job goes through.
+    The settings are those of the session that the job goes through.
     """
 
     recipe: Recipe
     seed: int
-    backend: Backend = "auto"
+    settings: Settings = Settings()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -45,7 +62,7 @@ class Executor(Protocol):
                 after a run has been yielded and the consumer has asked for more.
 
         Raises:
-            HotlapError: a recipe cannot be trained, workers are lost again and again, or None is drawn while
-                nothing is in flight.
+            HotlapError: a recipe cannot be trained, which ``error.recipe`` then names; workers are lost again and
+                again; or None is drawn while nothing is in flight.
         """
         ...

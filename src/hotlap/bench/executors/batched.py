@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hotlap.bench.executors import Job
-from hotlap.bench.executors.pull import JobSource
+from hotlap.bench.executors.pull import JobSource, naming
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 from hotlap.result import Run
@@ -44,7 +44,9 @@ class BatchedExecutor:
             while len(batch) < self.seeds and not held and (job := source.draw(len(batch))):
                 # One program trains one recipe: a job of another waits for the next.
                 (batch if job.recipe.digest == batch[0].recipe.digest else held).append(job)
-            for run in self.train(batch[0].recipe, [job.seed for job in batch]):
+            with naming(batch[0]):
+                runs = self.train(batch[0].recipe, [job.seed for job in batch])
+            for run in runs:
                 # A seed left over on its own is no time to set beside the others.
                 yield replace(run, module=None, timing_valid=False)
             source.finished()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hotlap.bench.executors.processes import ProcessExecutor
     from hotlap.bench.executors.ray import RayExecutor
     from hotlap.recipe import Recipe
-    from hotlap.result import Run
+    from hotlap.result import Backend, Run
 
 Kind = Literal["local", "processes", "ray"]
 
@@ -61,9 +61,51 @@ def choose_executor(
         return RayExecutor(address, threads=threads or share, device=device, workers=workers)
     if kind == "processes" or jobs > 1:
         from hotlap.bench.executors.processes import ProcessExecutor
+        from hotlap.engine.devices import choose_device
 
+        choose_device(device)  # says here, and once, if it is not there
         return ProcessExecutor(jobs, threads=threads or _share(jobs), device=device)
     return None
+
+
+def device_here(executor: Executor | None, device: str) -> str:
+    """Return the device of the session on this machine whose jobs an executor trains.
+
+    Args:
+        executor: as ``choose_executor`` gave it.
+        device: as it was asked for. A cluster's GPUs need not be on this machine too.
+    """
+    if executor is None or device == "cpu":
+        return device
+    from hotlap.bench.executors.processes import ProcessExecutor
+
+    return device if isinstance(executor, ProcessExecutor) else "auto"
+
+
+def backend_for(backend: Backend, batch_seeds: int | None) -> Backend:
+    """Return the backend to train with: several seeds in one program are PyTorch's.
+
+    Raises:
+        InputError: another one is asked for.
+    """
+    if batch_seeds is None:
+        return backend
+    if backend == "native":
+        raise InputError("--batch-seeds trains in PyTorch, not in the compiled kernels", "leave out --backend native")
+    return "torch"
+
+
+def only_here(option: str, executor: Executor | None) -> None:
+    """Refuse an option that needs runs in this process, one after another.
+
+    Raises:
+        InputError: they are trained elsewhere, or several in one program.
+    """
+    if executor is not None:
+        raise InputError(
+            f"{option} needs the runs in this process, one after another",
+            "leave out --jobs, --executor, --address, --gpus and --batch-seeds",
+        )
 
 
 def batched_or(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from hotlap.bench.executors import Job
-from hotlap.bench.executors.pull import JobSource
+from hotlap.bench.executors.pull import JobSource, naming
 from hotlap.recipe import Recipe
 from hotlap.result import Run
 
@@ -25,5 +25,7 @@ class LocalExecutor:
         """Train jobs in their order; see ``Executor``."""
         source = JobSource(jobs)
         while job := source.draw(in_flight=0):
-            yield replace(self.train(job.recipe, job.seed), module=None)
+            with naming(job):
+                run = self.train(job.recipe, job.seed)
+            yield replace(run, module=None)
             source.finished()

@@ -9,14 +9,20 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 
 from hotlap.bench.executors import Job
-from hotlap.bench.executors.pull import JobSource
+from hotlap.bench.executors.pull import JobSource, naming
+from hotlap.bench.executors.worker import train_job
 from hotlap.errors import InputError
 from hotlap.result import Run
+
+_WAY_OUT = (
+    "is memory short? try fewer --jobs; a script must make its calls below if __name__ == '__main__':, "
+    "for every worker reads it again"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class ProcessExecutor:
         source = JobSource(jobs)
         # A worker that dies breaks its pool: what had not finished goes to a new one.
         while lost := (yield from self._run_in_one_pool(source)):
-            source.lost(lost, "a worker process ended on its own")
+            source.lost(lost, "a worker process ended on its own", _WAY_OUT)
 
     def _run_in_one_pool(self, source: JobSource) -> Generator[Run, None, list[Job]]:
         """Yield runs until all are done or a worker is lost; return the jobs that had not finished then."""
@@ -82,7 +88,8 @@ class ProcessExecutor:
                 for future in sorted(done, key=lambda f: f.exception() is not None):
                     job = in_flight.pop(future)
                     try:
-                        run = future.result()
+                        with naming(job):
+                            run = future.result()
                     except BrokenProcessPool:
                         lost.append(job)
                         continue
@@ -118,7 +125,4 @@ def _end_with_driver() -> None:
 
 def _train(job: Job, threads: int) -> Run:
     """Train in a worker process."""
-    from hotlap.bench.session import Session
-
-    session = Session(device=_device, threads=threads, timing_valid=False, backend=job.backend)
-    return replace(session.train(job.recipe, job.seed), module=None)
+    return train_job(job.recipe, job.seed, job.settings, device=_device, threads=threads)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from hotlap.bench.executors import Job
-from hotlap.errors import HotlapError
+from hotlap.errors import HotlapError, InputError
 
 ATTEMPTS = 3
 """Workers that a job may lose, while no run finishes, before the study is given up."""
+
+
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Note in what training a job raises which recipe it was, so that a study can go on without it."""
+    try:
+        yield
+    except InputError as error:
+        error.recipe = job.recipe.digest
+        raise
 
 
 class JobSource:
@@ -61,12 +72,13 @@ class JobSource:
         self._paused = False
         self._losses.clear()
 
-    def lost(self, jobs: Sequence[Job], reason: str) -> None:
+    def lost(self, jobs: Sequence[Job], reason: str, way_out: str = "is memory short? try fewer --jobs") -> None:
         """Take back jobs whose worker was lost; they are drawn again before any other.
 
         Args:
             jobs: started, and not finished.
             reason: what became of the worker.
+            way_out: what to try where that goes on.
 
         Raises:
             HotlapError: a job has lost ``ATTEMPTS`` workers while no run finished.
@@ -77,6 +89,5 @@ class JobSource:
         if hopeless:
             names = ", ".join(hopeless[:3]) + (", …" if len(hopeless) > 3 else "")
             raise HotlapError(
-                f"workers were lost {ATTEMPTS} times in a row without finishing a run ({names}): {reason}",
-                "is memory short? try fewer --jobs",
+                f"workers were lost {ATTEMPTS} times in a row without finishing a run ({names}): {reason}", way_out
             )

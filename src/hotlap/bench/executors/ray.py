@@ -23,17 +23,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
-from hotlap.bench.executors import Job
-from hotlap.bench.executors.pull import JobSource
+from hotlap.bench.executors import Job, Settings
+from hotlap.bench.executors.pull import JobSource, naming
+from hotlap.bench.executors.worker import train_job
 from hotlap.datasets.download import reach
 from hotlap.datasets.spec import Limits, SourceError
 from hotlap.errors import HotlapError, InputError
 from hotlap.recipe import Recipe
-from hotlap.result import Backend, Run
+from hotlap.result import Run
 
 _LOOK_S = 1.0
 """Seconds between two looks at which nodes are there, while no run finishes."""
@@ -92,7 +93,7 @@ class RayExecutor:
                     scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False),
                 )
                 device = "cuda" if "GPU" in needs else "cpu"
-                return task.remote(job.recipe.to_dict(), job.seed, job.backend, device, self.threads)
+                return task.remote(job.recipe.to_dict(), job.seed, asdict(job.settings), device, self.threads)
 
             yield from self._train_all(ray, JobSource(jobs), needs, start)
 
@@ -125,7 +126,8 @@ class RayExecutor:
                 for reference in ready:
                     job, _ = in_flight.pop(reference)
                     try:
-                        document = _result(ray, reference)
+                        with naming(job):
+                            document = _result(ray, reference)
                     except _LostError as lost:
                         source.lost([job], str(lost))
                         continue
@@ -274,9 +276,7 @@ def _check_reachable(ray: ModuleType, address: str) -> None:
         ) from None
 
 
-def _train(recipe: dict[str, Any], seed: int, backend: Backend, device: str, threads: int) -> dict[str, Any]:
+def _train(recipe: dict[str, Any], seed: int, settings: dict[str, Any], device: str, threads: int) -> dict[str, Any]:
     """Train in a worker of the cluster, from and to plain JSON types."""
-    from hotlap.bench.session import Session
-
-    session = Session(device=device, threads=threads, timing_valid=False, backend=backend)
-    return session.train(Recipe.from_dict(recipe), seed).to_dict()
+    run = train_job(Recipe.from_dict(recipe), seed, Settings(**settings), device=device, threads=threads)
+    return run.to_dict()
