@@ -228,3 +228,33 @@ def test_an_image_is_answered_by_itself(images: Any) -> None:
     alone = np.concatenate([classifier.predict_proba(X[at : at + 1]) for at in range(20)])
     np.testing.assert_allclose(alone, together[:20], atol=1e-6)
     assert get_recipe("mnist").evaluation.augmentation.name == "selective", "what mnist stands for has such views"
+
+
+def test_recipes_that_shrink_images_fit_those_given() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (24, 40, 40, 3), np.uint8), np.arange(24) % 2
+    recipe = get_recipe("cifar10/record-cpu").with_changes({"model.widths": [8, 8, 8], "batch_size": 8})
+    fitted = ImageClassifier(recipe, epochs=4, device="cpu", random_state=0).fit(X, y)
+    assert fitted.recipe_.augment[-1].options["sides"] == (30,)
+
+
+def test_layers_are_fitted_to_images_of_every_class(images: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hotlap.engine import loop
+
+    seen = []
+    original = loop.train_once
+
+    def noting(recipe: Any, load: Any, *args: Any, **options: Any) -> Any:
+        seen.append(load())
+        return original(recipe, load, *args, **options)
+
+    monkeypatch.setattr(loop, "train_once", noting)
+    order = np.argsort(images[1], kind="stable")
+    X, y = images[0][order], images[1][order]
+    ImageClassifier(**SMALL, epochs=1).fit(X, y)
+    (data,) = seen
+    assert len(set(data.y_train[:20].tolist())) == 4
+    names = np.array(data.class_names)[data.y_train]
+    assert sorted(zip(data.x_train.sum((1, 2, 3)).tolist(), names, strict=True)) == sorted(
+        zip(X.sum((1, 2, 3)).tolist(), y, strict=True)
+    )

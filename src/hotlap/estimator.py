@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hotlap.errors import DivergenceError, MissingError
 from hotlap.recipe import Component, Recipe, part
+
+if TYPE_CHECKING:
+    from hotlap.datasets import ImageData
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -108,6 +111,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         from hotlap.datasets.base import image_data, label_dtype
+        from hotlap.datasets.own import shuffled
         from hotlap.engine.devices import choose_device, use_threads
         from hotlap.engine.loop import train_once
         from hotlap.saved.model import SavedModel
@@ -118,12 +122,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y has 1 class, {classes.tolist()[0]!r}; training needs at least two")
         pixels = self._enlarged(images).transpose(0, 3, 1, 2)
         numbers = np.asarray(numbers.astype(label_dtype(len(classes))))
+        # Layers are fitted to the first images, which sorted ones would all have of one class.
+        order = shuffled(len(pixels), 0)
         # The engine ends with an evaluation: it gets a single image, and its answer is not kept.
         one = slice(1)
-        arrays: dict[str, NDArray[Any]]
-        arrays = {"x_train": pixels, "y_train": numbers, "x_test": pixels[one], "y_test": numbers[one]}
+        arrays: dict[str, NDArray[Any]] = {"x_train": pixels[order], "y_train": numbers[order]}
+        arrays |= {"x_test": pixels[one], "y_test": numbers[one]}
         data = image_data("images in memory", arrays, [str(label) for label in classes.tolist()])
-        recipe = self._recipe_for(len(pixels))
+        recipe = self._recipe_for(data)
         with use_threads(self.threads):
             run = train_once(recipe, lambda: data, self._seed(), device=choose_device(self.device), timing_valid=False)
         if run.status == "failed":
@@ -166,11 +172,16 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels: NDArray[Any] = self.classes_[self.model_.predict(images)]
         return labels
 
-    def _recipe_for(self, count: int) -> Recipe:
-        """Return the recipe with what so many images without a test set ask for."""
+    def _recipe_for(self, images: ImageData) -> Recipe:
+        """Return the recipe with what so many images of their size without a test set ask for."""
+        from hotlap.bench.fitting import fitted
         from hotlap.bench.session import resolve_recipe
+        from hotlap.engine.network import image_shape
 
         recipe = resolve_recipe(self.recipe, changes=self.changes, device=self.device)
+        if not any(path.partition(".")[0] == "augment" for path in self.changes or {}):
+            recipe = fitted(recipe, recipe.data, image_shape(images))
+        count = len(images.x_train)
         # Dropping the last partial batch would drop them all.
         drop_last = recipe.feed.drop_last and count >= recipe.batch_size
         steps = count // recipe.batch_size if drop_last else -(-count // recipe.batch_size)

@@ -301,6 +301,17 @@ def test_an_interrupted_ladder_says_what_goes_on(
     assert f"finished runs are stored; {same} goes on where it stopped" in done.err
 
 
+def test_a_ladder_replaces_no_other_record_and_says_so_at_once(hotlap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    place = tmp_path / "mine"
+    place.mkdir()
+    (place / "README.md").write_text("mine", encoding="utf-8")
+    done = hotlap("ladder", "mnist", "--rungs", "8", "--seeds", "1", "--record", place)
+    assert done.status == 2 and str(place) in done.err and done.err.count("\n") == 1
+    assert (place / "README.md").read_text(encoding="utf-8") == "mine"
+    with Store() as store:
+        assert len(store) == 0
+
+
 def test_ladder_retimes_what_shared_the_machine(hotlap) -> None:  # type: ignore[no-untyped-def]
     arguments = ("ladder", "mnist", "--rungs", "8", "--seeds", "1", "--set", SYNTHETIC_28, "--set", "epochs=1")
     hotlap(*arguments, "--shared", "-q")

@@ -57,6 +57,7 @@ def ladder(
     from hotlap.cli.progress import RunProgress
     from hotlap.errors import InputError
     from hotlap.ladder import get_ladder, parse_rungs, resolve
+    from hotlap.report.ladder_record import check_ladder_place
     from hotlap.store import Store
 
     chosen = get_ladder(name)
@@ -67,6 +68,8 @@ def ladder(
     for option, wanted in (("--plot", plot), ("--record", record)):
         if wanted is not None:
             options.check_plots(option)
+    if record is not None:
+        check_ladder_place(record, chosen, changes)
     # Where stored runs are repeated, so would be those of this very command.
     same = "the same command without --fresh" if fresh else "the same command"
     with Store(store) as opened, RunProgress(0, quiet=quiet) as progress:

@@ -41,7 +41,8 @@ def result_lines(result: TuneResult) -> list[str]:
     best, baseline, hold_out = result.best, result.baseline, result.hold_out
     lines = [str(change) for change in best.changes] or ["Nothing that was tried is better than the recipe as it was."]
     before = f"dropped, {baseline.dropped}" if baseline.dropped else f"{shown(baseline)} before"
-    lines.append(f"Validation accuracy: {shown(best)} (95 % interval, n = {best.n}); {before}.")
+    what = "95 % interval, " if best.ci95 is not None else ""
+    lines.append(f"Validation accuracy: {shown(best)} ({what}n = {best.n}); {before}.")
     lines.append(
         f"Measured on {hold_out.images:,} held-out training images (seed {hold_out.seed}), never on the test set."
     )
