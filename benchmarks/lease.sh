@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # A GPU that is lent for minutes: what is wanted most comes first, every step has a limit, and nothing runs past MINUTES.
 #
-#     benchmarks/lease.sh OUT MINUTES [--peer FILE] [--references FILE] [other options of gpu.py]
+#     benchmarks/lease.sh OUT MINUTES [--peer FILE] [other options of gpu.py]
 #
 # In this order: tests/fused, tests/gpu, five runs of cifar10/record, peers, losses against the CPU's, and the rest of
 # the programme. OUT gets few files: a log of each step, and results.tar.gz with everything else. Unpacked into RESULTS
-# (build/gpu when that is not set), it lets the next call go on from there. What a CPU can do is done beforehand:
+# (build/gpu when that is not set), it lets the next call go on from there. What a CPU can do is done beforehand, and again
+# after a change of what networks compute:
 #
-#     benchmarks/gpu.sh build/gpu --parts references --device cpu --minutes 60 --references build/gpu/references.jsonl
+#     rm benchmarks/results/gpu_references.jsonl
+#     benchmarks/gpu.sh build/references --parts references --device cpu --minutes 60 \
+#       --references benchmarks/results/gpu_references.jsonl
 #
 # The machine needs the data sets in HOTLAP_DATA: recipes whose images are not there are left out.
 set -uo pipefail
@@ -23,7 +26,7 @@ out=$(cd "$out" && pwd)
 export PYTHONPATH="$here/../src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 case " $* " in
   *" --tiny "*) how="-n 0 --collect-only" ;; # a rehearsal
-  *) how="-n 4" ;;
+  *) how="-n 4" && set -- --references "$here/results/gpu_references.jsonl" "$@" ;;
 esac
 
 step() { # step NAME SECONDS COMMAND…

@@ -245,6 +245,20 @@ def test_losses_on_a_cpu_are_computed_beforehand(
     assert len(module.References(file)._known) == 1
 
 
+def test_recipes_that_are_alike_without_augmentation_are_compared_once(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["gpu_correctness"]
+    trained: list[str] = []
+    monkeypatch.setattr(module.References, "of", lambda *_: [1.0] * 10)
+    monkeypatch.setattr(module, "losses_of", lambda short, *_: (trained.append(short.name), [1.0] * 10)[1])
+    assert gpu.main(tiny(tmp_path, "correctness", only="cifar10-airbench/94-[jms]*")) == 0
+    found = {line["recipe"].partition("/")[2]: line.get("same_as") for line in lines(tmp_path, "correctness")}
+    first = "cifar10-airbench/94-jitter"
+    assert found == {"94-jitter": None, "94-muon": first, "94-selective-tta": first, "94-silu": None}
+    assert len(trained) == 4, "two recipes in two precisions"
+
+
 def test_references_are_plain(gpu: ModuleType) -> None:
     module = sys.modules["gpu_correctness"]
     record = get_recipe("cifar10/record")
