@@ -23,10 +23,12 @@ results=${RESULTS:-$here/../build/gpu}
 python=${PYTHON:-python3}
 mkdir -p "$out" "$results"
 out=$(cd "$out" && pwd)
+results=$(cd "$results" && pwd)
 export PYTHONPATH="$here/../src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 case " $* " in
   *" --tiny "*) how="-n 0 --collect-only" ;; # a rehearsal
-  *) how="-n 4" && set -- --references "$here/results/gpu_references.jsonl" "$@" ;;
+  # A line for each test: where the time runs out, the log says how far they came.
+  *) how="-n 4 -vv --tb=short" && set -- --references "$here/results/gpu_references.jsonl" "$@" ;;
 esac
 
 step() { # step NAME SECONDS COMMAND…
@@ -44,15 +46,16 @@ step() { # step NAME SECONDS COMMAND…
 }
 
 programme() { # programme NAME SECONDS OPTIONS…
-  local name=$1 limit=$2 status=3
+  local name=$1 limit=$2 status=3 work
   shift 2
   # CUDA refuses everything after an error (3), or the process ended by itself (SIGABRT, SIGSEGV): the next goes on behind it.
   for _ in 1 2 3; do
     ((status == 3 || status == 134 || status == 139)) || break
     ((limit < end - SECONDS)) || limit=$((end - SECONDS))
     # Half a minute to end what has begun.
+    ((work = limit > 60 ? limit - 30 : limit / 2))
     step "$name" "$limit" "$here/gpu.sh" "$results" --bundle "$out/results.tar.gz" \
-      --minutes "$(awk "BEGIN { print ($limit > 60 ? $limit - 30 : $limit) / 60 }")" "$@"
+      --minutes "$(printf '%d.%02d' $((work / 60)) $((work % 60 * 100 / 60)))" "$@"
     status=$?
   done
 }
