@@ -63,6 +63,18 @@ def test_killed_at_random_moments_a_store_keeps_every_run_that_add_returned_from
     assert in_flight > 10
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_store_that_several_processes_make_at_once_is_one_to_each(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("open_together.py")
+    finished = subprocess.run(
+        [sys.executable, script, tmp_path, "100"], env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert json.loads(finished.stdout) == []
+    assert len(list(tmp_path.glob("*.sqlite"))) == 100
+
+
 def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "runs.sqlite"
     writers = [

@@ -90,9 +90,17 @@ def read_version(db: sqlite3.Connection, path: Path) -> int:
         StoreError: written by a newer version, or a database of something else.
         sqlite3.Error: unreadable or locked.
     """
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    # In one transaction: between two reads another process may be making the store.
+    alone = not db.in_transaction
+    if alone:
+        db.execute("BEGIN")
+    try:
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        if alone:
+            db.execute("ROLLBACK")
     if tables and application != APPLICATION_ID:
         raise StoreError(
             f"{path} is an SQLite database, but not a run store", "set HOTLAP_STORE or --store to another file"
