@@ -206,12 +206,12 @@ class Case:
     narrower: int
 
 
-_PAGE = Case(batch=16, per_epoch=97, count=20, narrower=8)
-_OTHER = Case(batch=16, per_epoch=3, count=20, narrower=8)
+_PAGE = Case(batch=16, per_epoch=97, count=20, narrower=16)
+_OTHER = Case(batch=8, per_epoch=3, count=20, narrower=8)
 CASES = {
     **dict.fromkeys(PAGE, _PAGE),
     # Parts of a single image have hardly any spread at the end of the network, which blows rounding up.
-    "cifar10-page/5-ghost-batch-norm": Case(batch=32, per_epoch=97, count=20, narrower=8),
+    "cifar10-page/5-ghost-batch-norm": Case(batch=32, per_epoch=97, count=20, narrower=16),
     **dict.fromkeys(HLB, Case(batch=8, per_epoch=2, count=22, narrower=16)),
     **dict.fromkeys((*AIRBENCH, *MUON), _OTHER),
 }
