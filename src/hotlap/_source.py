@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
+
+_SUFFIXES = (".py", ".cpp", ".h")
 
 
 @cache
@@ -14,7 +17,11 @@ def source_digest() -> str:
     Read once in a process, when it first asks: what is edited later is not what runs.
     """
     root = Path(__file__).resolve().parent
+    found = {}
+    for folder, _, names in os.walk(root):
+        inside = Path(folder).relative_to(root).parts
+        found.update({(*inside, name): Path(folder, name) for name in names if name.endswith(_SUFFIXES)})
     total = hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
-        total.update(f"{path.relative_to(root).as_posix()}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for parts in sorted(found):
+        total.update(f"{'/'.join(parts)}\n{hashlib.sha256(found[parts].read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
