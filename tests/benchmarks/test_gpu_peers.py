@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from gpu_scripts import lines, load_gpu, tiny
+from gpu_scripts import ONLY, lines, load_gpu, tiny
 
 from hotlap.store import Store
 
@@ -73,8 +73,8 @@ def test_a_peers_time_is_that_of_the_call(gpu: ModuleType, tmp_path: Path, monke
         return {"status": "late", "runs": [], "output": ""}
 
     monkeypatch.setattr(sys.modules["peers"], "run_peer", peer)
-    assert gpu.main(tiny(tmp_path, "peers", "--peer", "a.py", "--minutes", "0.5")) == 0
-    assert 0 < limits[0] < 30
+    assert gpu.main(tiny(tmp_path, "peers", "--peer", f"a.py={ONLY}", "--minutes", "3")) == 0
+    assert 0 < limits[0] < 180
 
 
 def test_rounds_alternate_and_only_whole_ones_count(
