@@ -103,5 +103,5 @@ def test_nothing_to_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InputError, match="no runs to plot"):
         plot_curves(ladder_rows(LADDER, []), [], tmp_path / "curves", title="t")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(InputError, match="plots need matplotlib"):
+    with pytest.raises(InputError, match="a plot needs matplotlib"):
         plot_curves(ladder_rows(LADDER, runs()), runs(), tmp_path / "curves", title="t")

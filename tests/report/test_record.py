@@ -83,7 +83,7 @@ def test_without_matplotlib_no_half_of_a_record_is_written(tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for changes in ({}, {"epochs": 2}):
         changed = [replace(run, recipe=run.recipe.with_changes(changes)) for run in runs()]
-        with pytest.raises(InputError, match="plots need matplotlib"):
+        with pytest.raises(InputError, match="a plot needs matplotlib"):
             write_ladder_record(tmp_path / "folder", LADDER, changed, changes)
     assert not (tmp_path / "folder").exists()
 

@@ -58,6 +58,7 @@ def ladder(
     from hotlap.errors import InputError
     from hotlap.ladder import get_ladder, parse_rungs, resolve
     from hotlap.report.ladder_record import check_ladder_place
+    from hotlap.report.plots import need_plots
     from hotlap.store import Store
 
     chosen = get_ladder(name)
@@ -67,7 +68,7 @@ def ladder(
         raise InputError(f"--max-minutes must be positive, not {max_minutes}")
     for option, wanted in (("--plot", plot), ("--record", record)):
         if wanted is not None:
-            options.check_plots(option)
+            need_plots(option)
     if record is not None:
         check_ladder_place(record, chosen, changes)
     # Where stored runs are repeated, so would be those of this very command.

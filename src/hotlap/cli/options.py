@@ -96,18 +96,6 @@ def check_recipe_file(option: str, path: Path) -> None:
         raise InputError(f"there is no folder {path.parent}", f"mkdir -p {path.parent}, or choose another {option}")
 
 
-def check_plots(option: str) -> None:
-    """Refuse to train for plots that cannot be drawn.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise InputError(f"{option} needs matplotlib", "pip install 'hotlap[plot]'")
-
-
 def parse_seeds(text: str) -> list[int]:
     """Read seeds: ``5`` is how many, counted from 0; ``3..7`` and ``1,4,9`` are the seeds themselves.
 

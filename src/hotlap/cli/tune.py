@@ -93,6 +93,7 @@ def tune(
     from hotlap.bench.executors.choice import backend_for, batched_or, choose_executor, device_here
     from hotlap.bench.session import Session, resolve_recipe
     from hotlap.cli.progress import RunProgress
+    from hotlap.report.plots import need_plots
     from hotlap.store import Store
     from hotlap.tune import check_installed
 
@@ -114,7 +115,7 @@ def tune(
     if out is not None:
         options.check_recipe_file("--out", out)
     if plots is not None:
-        options.check_plots("--plots")
+        need_plots("--plots")
     where_to = choose_executor(kind=executor, jobs=jobs, address=address, threads=threads, device=device, gpus=gpus)
     pace = Pace(None if max_minutes is None else 60 * max_minutes)
     traded: TradeResult | None = None

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 
 from hotlap.datasets import ImageData
+from hotlap.engine.augmenting import check_augmentations
 from hotlap.engine.feed import check_data
 from hotlap.engine.network import build_network, image_shape
 from hotlap.engine.precision import precision_of
@@ -119,6 +120,7 @@ def make_trainer(
     # Before anything is warmed up, which takes long and knows nothing of the data but its shape.
     check_data(recipe, data)
     shape, classes = image_shape(data), data.classes
+    check_augmentations(recipe, shape, classes)
     streams = [Streams.of(seed) for seed in seeds]
     if choose_backend(backend, recipe, shape, classes, device, len(seeds)) == "native":
         from hotlap.engine.native_trainer import NativeTrainer

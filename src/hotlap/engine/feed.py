@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from hotlap.datasets import ImageData
 from hotlap.datasets.base import channel_stats
 from hotlap.datasets.cache import read_pages
-from hotlap.engine.augmenting import Augment, check_augmentations
+from hotlap.engine.augmenting import Augment
 from hotlap.engine.precision import precision_of, weights_dtype
 from hotlap.engine.seeding import Streams, generator
 from hotlap.errors import InputError
@@ -156,7 +156,6 @@ class _DeviceFeed:
         self._batch = recipe.batch_size
         self._test_batch = recipe.evaluation.batch_size
         self._reshuffle = recipe.feed.shuffle == "every-epoch"
-        check_augmentations(recipe, data.x_train.shape[1:], data.classes)
         self._epochs, self._classes, self._epoch = recipe.epochs, data.classes, 0
         # Orders are drawn on the CPU, so that a seed means the same order on every device.
         self._order = [generator(stream.order) for stream in streams]

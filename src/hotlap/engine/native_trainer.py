@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hotlap.datasets import ImageData
-from hotlap.engine.augmenting import check_augmentations
 from hotlap.engine.averages import NoAveraging, averaging_of
 from hotlap.engine.checkpoint import Stateful
 from hotlap.engine.feed import check_batch, normalisation
@@ -102,7 +101,6 @@ class NativeTrainer:
         self._made: lib.Network | None = None
         self._mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
         self._translation = translate(recipe, self._network, shape)
-        check_augmentations(recipe, shape, classes)
         self._stale = False
 
     def _make(self, mean: tuple[float, ...], std: tuple[float, ...]) -> lib.Network:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from hotlap.engine.augmenting import Augment, check_augmentations
+from hotlap.engine.augmenting import Augment
 from hotlap.engine.precision import context
 from hotlap.engine.program import Program
 from hotlap.engine.seeding import generator
@@ -34,7 +34,7 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
         device: where to run.
 
     Raises:
-        InputError: the recipe asks for compilation, which fails here, or its augmentations do not suit the images.
+        InputError: the recipe asks for compilation, which fails here.
     """
     with _explaining_compilation(recipe):
         _augment(program, recipe, counts[0], device)
@@ -57,8 +57,6 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
 
 def _augment(program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
     """Augment random images as in the first and in the last epoch, so that kernels are compiled and loaded."""
-    channels = program.shape[0] // program.seeds
-    check_augmentations(recipe, (channels, *program.shape[1:]), program.classes)
     images, _ = dummy_batch(recipe, program, min(recipe.batch_size, count), None, device, seeds=1)
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
     augment = Augment(recipe, generator(0, device))

@@ -45,16 +45,16 @@ KINDS = ("png", "svg")
 """Sorts of files that a plot is written as, and the endings of their names."""
 
 
-def need_plots() -> None:
+def need_plots(what: str = "a plot") -> None:
     """Make sure that plots can be drawn: asked before hours of training that a plot is to end.
 
     Nothing is imported, so that asking costs nothing.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib is not installed; it begins with ``what``.
     """
     if find_spec("matplotlib") is None:
-        raise InputError("plots need matplotlib", "pip install 'hotlap[plot]'")
+        raise InputError(f"{what} needs matplotlib", "pip install 'hotlap[plot]'")
 
 
 def plot_ladder(rows: Sequence[LadderRow], path_stem: Path, *, title: str, kinds: Sequence[str] = KINDS) -> list[Path]:

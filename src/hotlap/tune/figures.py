@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hotlap._files import replacing
-from hotlap.errors import InputError
+from hotlap.report.plots import need_plots
 from hotlap.tune.storage import open_study
 
 
@@ -41,10 +41,8 @@ def write_figures(storage: Path, name: str, folder: Path) -> list[Path]:
         InputError: matplotlib is not installed, or there is no such study.
         OSError: the folder cannot be written.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise InputError("plots need matplotlib", "pip install 'hotlap[plot]'") from None
+    need_plots()
+    import matplotlib.pyplot as plt
     from optuna.exceptions import ExperimentalWarning
     from optuna.visualization import matplotlib as plots
 
