@@ -40,7 +40,8 @@ from hotlap.engine.backends import forget_trainers
 from hotlap.engine.devices import choose_device, choosing_kernels, synchroniser
 from hotlap.engine.environment import capture
 from hotlap.engine.program import Program
-from hotlap.engine.steps import EagerSteps, Steps, dummy_batch, make_steps, planned_steps
+from hotlap.engine.recording import recorder_for
+from hotlap.engine.steps import dummy_batch, make_steps, planned_steps
 from hotlap.errors import HotlapError
 from hotlap.ladder import Ladder, get_recipe, ladders, recipes, resolve
 from hotlap.ladders import ON_GPU
@@ -163,11 +164,11 @@ def rounds_done(lines: Iterable[Mapping[str, Any]], peer: str) -> int:
     return sum(count == 2 for count in sides.values())
 
 
-def stepper(to: Programme, recipe: Recipe, kind: Callable[..., Steps] = make_steps) -> Callable[[], None]:
+def stepper(to: Programme, recipe: Recipe, *, by_operation: bool = False) -> Callable[[], None]:
     """Return a function that trains a recipe's network for one step on random images, after two epochs' warm-up."""
     device = to.device
     program = Program(recipe, *to.shape_of(recipe), device, 1)
-    steps = kind(recipe, program, device)
+    steps = make_steps(recipe, program, device, None if by_operation else recorder_for(recipe, device))
     steps.warm_up(2 * recipe.batch_size)
     steps.begin()
     batch = dummy_batch(recipe, program, recipe.batch_size, None, device)
@@ -224,7 +225,7 @@ def _profiled(to: Programme, recipe: Recipe, peak: float) -> dict[str, Any]:
     device = to.device
     step = stepper(to, recipe)
     alone = _median_s(step, device, 20)
-    by_operation = stepper(to, recipe.with_changes({"engine.compile": False}), EagerSteps)
+    by_operation = stepper(to, recipe.with_changes({"engine.compile": False}), by_operation=True)
     eager = _median_s(by_operation, device, 5)
     with FlopCounterMode(display=False) as counted:
         by_operation()

@@ -307,10 +307,10 @@ def test_steps_choose_kernels_as_a_run_does_and_memory_is_a_recipes_own(
     chose: list[bool] = []
     stepper = gpu.stepper
 
-    def watched(*args: Any) -> Any:
+    def watched(*args: Any, **options: Any) -> Any:
         chose.append(torch.backends.cudnn.benchmark)
         assert len(chose) != 3 or not backends._kept
-        return stepper(*args)
+        return stepper(*args, **options)
 
     monkeypatch.setattr(gpu, "stepper", watched)
     monkeypatch.setattr(gpu, "choosing_kernels", lambda _: choosing_kernels(torch.device("cuda")))

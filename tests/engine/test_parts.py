@@ -19,7 +19,6 @@ from hotlap.datasets import cache
 from hotlap.datasets.base import image_data
 from hotlap.engine import contention, environment
 from hotlap.engine.devices import choose_device, use_threads
-from hotlap.engine.evaluate import evaluate
 from hotlap.engine.feed import in_memory, make_feed, normalisation
 from hotlap.engine.inspect import inspect_recipe
 from hotlap.engine.network import initialise
@@ -154,20 +153,6 @@ def test_initialising_in_place_equals_building_anew() -> None:
     used = MODELS.build(component, shape=(1, 28, 28), classes=10)
     initialise(used, 11)
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), used.parameters(), strict=True))
-
-
-def test_evaluation_counts_over_batches_in_evaluation_mode() -> None:
-    """Dropout does nothing, the last batch is partial, and the network is back in training mode afterwards."""
-    recipe = tiny(model__hidden_dropout=0.99, evaluation__batch_size=100)
-    data = datasets.load("synthetic", **recipe.data.options)
-    program = Program(recipe, (1, 12, 12), 4, CPU, 1)
-    feed = make_feed(recipe, data, [Streams.of(0)], CPU)
-    accuracy = evaluate(program, feed, recipe.evaluation)
-    assert program.network.training
-    images, labels = feed.test_set()
-    program.network.eval()
-    assert accuracy == [(program.network(images).argmax(1) == labels).float().mean().item()]
-    assert len(list(feed.test())) == 3
 
 
 def test_the_environment_is_described() -> None:

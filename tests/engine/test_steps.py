@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,9 +17,8 @@ from hotlap.engine import torch_trainer
 from hotlap.engine.backends import make_trainer
 from hotlap.engine.loop import train_once
 from hotlap.engine.program import Program
-from hotlap.engine.steps import EagerSteps, RecordedSteps, cuda_recorder, dummy_batch, make_steps, planned_steps
+from hotlap.engine.steps import EagerSteps, RecordedSteps, dummy_batch, make_steps, planned_steps
 from hotlap.engine.updates import Updates
-from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.recipe import Recipe, part, paths
 from hotlap.result import Run
@@ -79,12 +76,8 @@ RECIPES = {
 
 
 def trained(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, recorder: Counting | None) -> Run:
-    def steps(recipe: Recipe, program: Program, device: torch.device) -> EagerSteps | RecordedSteps:
-        if recorder is None:
-            return EagerSteps(recipe, program, device)
-        return RecordedSteps(recipe, program, device, recorder)
-
-    monkeypatch.setattr(torch_trainer, "make_steps", steps)
+    # The recorder is the steps' alone: evaluations are not counted.
+    monkeypatch.setattr(torch_trainer, "make_steps", lambda *args: make_steps(*args[:-1], recorder))
     load = lambda: datasets.load(recipe.data.name, **recipe.data.options)  # noqa: E731
     return train_once(recipe, load, 3, device=CPU, backend="torch")
 
@@ -235,91 +228,6 @@ def test_steps_that_are_not_recorded_are_warmed_up_at_every_shape_on_a_gpu(monke
     assert {tuple(shape) for shape in met} == {(n, 3, side, side) for n in (50, 30) for side in (24, 32)}
 
 
-class Cuda:
-    """What a recording asks of CUDA, and PyTorch's way to leave a recording that cannot be ended."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.streams: list[object] = []
-        self.current: object = self.stream_of()
-        self.started = self.current
-        self.streams.clear()
-        for name, value in {
-            "Stream": self.stream_of, "stream": self.on, "current_stream": lambda _: self.current,
-            "graph_pool_handle": lambda: (0, 1), "graph": self.recording,
-            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
-        }.items():  # fmt: skip
-            monkeypatch.setattr(torch.cuda, name, value)
-
-    def stream_of(self, device: object = None) -> object:
-        stream = SimpleNamespace(wait_stream=lambda other: None)
-        self.streams.append(stream)
-        return stream
-
-    @contextmanager
-    def on(self, stream: object) -> Iterator[None]:
-        before, self.current = self.current, stream
-        try:
-            yield
-        finally:
-            self.current = before
-
-    @contextmanager
-    def recording(self, graph: object, pool: object, stream: object) -> Iterator[None]:
-        before, self.current = self.current, stream
-        try:
-            yield
-        except BaseException:
-            raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904
-        self.current = before
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
-    steps_module._streams.cache_clear()
-    yield Cuda(monkeypatch)
-    steps_module._streams.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("error", "becomes", "says"),
-    [
-        (
-            RuntimeError("an operation waits\nfor ever"),
-            InputError,
-            "cannot be recorded on cuda:0: an operation waits →",
-        ),
-        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError, "CUDA out of memory"),
-        (KeyboardInterrupt(), KeyboardInterrupt, None),
-    ],
-    ids=["refused", "memory", "interrupted"],
-)
-def test_a_recording_that_fails_says_why_and_leaves_its_stream(
-    cuda: Cuda, error: BaseException, becomes: type[BaseException], says: str | None
-) -> None:
-    calls = []
-
-    def work() -> Tensor:
-        calls.append(cuda.current)
-        if len(calls) == 4:
-            raise error
-        return torch.zeros(())
-
-    with pytest.raises(becomes, match=says):
-        cuda_recorder(torch.device("cuda", 0))(work)
-    assert cuda.current is cuda.started
-    assert len({id(stream) for stream in calls}) == 2 and cuda.started not in calls
-
-
-def test_all_recordings_on_a_gpu_share_two_streams(cuda: Cuda) -> None:
-    for _ in range(2):
-        record = cuda_recorder(torch.device("cuda", 0))
-        for _ in range(3):
-            record(lambda: torch.zeros(()))
-    assert len(cuda.streams) == 2
-    cuda_recorder(torch.device("cuda", 1))
-    assert len(cuda.streams) == 4
-
-
 def test_a_step_that_was_not_foreseen_is_taken_all_the_same() -> None:
     recipe = RECIPES["sgd"]
     steps = RecordedSteps(recipe, Program(recipe, (1, 12, 12), 4, CPU, 1), CPU, rehearse)
@@ -355,12 +263,9 @@ def test_the_optimizer_is_restored_in_place() -> None:
 def test_a_cpu_and_a_selection_take_steps_operation_by_operation() -> None:
     recipe = tiny()
     program = Program(recipe, (1, 12, 12), 4, CPU, 1)
-    assert isinstance(make_steps(recipe, program, CPU), EagerSteps)
-    selecting = get_recipe("cifar10-airbench/96-faster")
-    assert isinstance(make_steps(selecting, program, torch.device("cuda")), EagerSteps)
-    assert isinstance(
-        make_steps(recipe.with_changes({"engine.cuda_graphs": False}), program, torch.device("cuda")), EagerSteps
-    )
+    assert isinstance(make_steps(recipe, program, CPU, None), EagerSteps)
+    assert isinstance(make_steps(recipe, program, CPU, rehearse), RecordedSteps)
+    assert isinstance(make_steps(get_recipe("cifar10-airbench/96-faster"), program, CPU, rehearse), EagerSteps)
 
 
 def test_planned_steps() -> None:

@@ -15,6 +15,7 @@ from hotlap.bench.executors.processes import ProcessExecutor
 from hotlap.engine import backends
 from hotlap.engine.checkpoint import Checkpoint
 from hotlap.engine.loop import Silent, train_once, train_seeds
+from hotlap.engine.torch_trainer import TorchTrainer
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
 from hotlap.recipe import Recipe, part
@@ -84,6 +85,23 @@ def test_recorded_steps_train_as_steps_operation_by_operation_do(name: str) -> N
 def test_half_precision_learns_as_single_precision_does(name: str) -> None:
     half = losses(small(name, precision="fp16" if name.startswith("cifar10") else "bf16"))
     assert half == pytest.approx(losses(small(name, precision="fp32")), rel=0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recorded_evaluation_finds_what_one_operation_by_operation_does(name: str) -> None:
+    recipe = small(name)
+    data = datasets.load(recipe.data.name, **recipe.data.options)
+    trainer = backends.make_trainer(recipe, data, [0], GPU, "torch")
+    assert isinstance(trainer, TorchTrainer)
+    trainer.warm_up(len(data.x_train), len(data.x_test))
+    assert trainer._evaluator._recorded, "nothing in it waits for the device"
+    trainer.prepare(data)
+    for _ in trainer.epoch(0, 24):
+        pass
+    recorded = trainer.measure()
+    trainer._evaluator._recorded.clear()
+    # Kernels are chosen anew, and round otherwise: an image or two of 128 may lie on the border.
+    assert recorded == pytest.approx(trainer.measure(), abs=2.5 / 128)
 
 
 class _Watching(Silent):

@@ -1,49 +1,120 @@
-"""Accuracy of networks on the test images."""
+"""Accuracy of networks on the test images: counted operation by operation, or recorded once and replayed whole."""
 
 from __future__ import annotations
 
-import torch
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
-from hotlap.engine.feed import Feed
+import torch
+from torch import Tensor
+
+from hotlap.engine.feed import Batch, Feed
+from hotlap.engine.precision import context
 from hotlap.engine.program import Program
+from hotlap.engine.recording import Recorder
+from hotlap.engine.steps import dummy_batch
 from hotlap.errors import InputError
-from hotlap.recipe import Evaluation
+from hotlap.recipe import Recipe
 from hotlap.techniques import VIEWS
 from hotlap.techniques.views import Views
 
+_LARGEST_RECORDED = 2**28
+"""Numbers of a test set, of which a recording keeps a copy: half a gigabyte in half precision."""
 
-@torch.no_grad()
-def evaluate(program: Program, feed: Feed, how: Evaluation) -> list[float]:
-    """Return, for each seed, the share of test images whose largest logit is at the right class.
+
+class _Recorded(NamedTuple):
+    batch: Batch
+    replay: Callable[[], None]
+    right: Tensor
+
+
+class Evaluator:
+    """Measures the networks of a program; they are in evaluation mode meanwhile.
 
     Args:
-        program: its network is set to evaluation mode for the call, then back to training mode.
-        feed: where the test images come from.
-        how: batch size and test-time augmentation.
-
-    Raises:
-        ValueError: there are no images.
-        InputError: the test-time augmentation cannot serve several seeds in one program.
+        recipe: batch size and test-time augmentation, and the form of the images.
+        program: whose networks.
+        device: where they are.
+        record: what records work there; None to evaluate operation by operation.
     """
-    program.network.eval()
-    right = torch.zeros(program.seeds, dtype=torch.int64)
-    count = 0
-    if how.augmentation is None:
-        for images, labels in feed.test():
-            right = program.correct(program.answer(images), labels) + (right if count else 0)
-            count += len(labels)
-    else:
-        images, labels = feed.test_set()
-        views: Views = VIEWS.build(how.augmentation)
-        if views.per_image and program.seeds > 1:
-            raise InputError(
-                f"several seeds cannot be trained in one program: {how.augmentation.name} looks at each one's answers",
-                "train them one after another, or with --jobs",
-            )
-        right = program.correct(views.logits(program.answer, images, how.batch_size), labels)
-        count = len(labels)
-    program.network.train()
-    if not count:
-        raise ValueError("no test images")
-    # The only wait for the device: the counts are added up there.
-    return [int(c) / count for c in right.tolist()]
+
+    def __init__(self, recipe: Recipe, program: Program, device: torch.device, record: Recorder | None) -> None:
+        self._recipe, self._program, self._device, self._record = recipe, program, device, record
+        self._recorded: dict[int, _Recorded] = {}
+
+    def warm_up(self, count: int) -> None:
+        """Get ready for ``count`` test images, on random ones: compile, choose kernels and record.
+
+        On a CPU that compiles nothing, a single batch pays all first-use costs.
+        """
+        how, batch = self._recipe.evaluation, min(self._recipe.evaluation.batch_size, count)
+        if count in self._recorded or self._try_to_record(count):
+            return
+        whole = self._device.type == "cuda" or self._recipe.engine.compile
+        if whole and how.augmentation is not None:
+            self._count(self._dummy(count))
+            return
+        for size in {batch, count % batch or batch} if whole else {batch}:
+            self._count(self._dummy(size), plain=True)
+
+    def _dummy(self, count: int) -> Batch:
+        images, _ = dummy_batch(self._recipe, self._program, count, None, self._device, seeds=1)
+        return images, torch.zeros(count, dtype=torch.int64, device=self._device)
+
+    def _try_to_record(self, count: int) -> bool:
+        if self._record is None or count * math.prod(self._program.shape) > _LARGEST_RECORDED:
+            return False
+        batch = self._dummy(count)
+        try:
+            self._recorded[count] = _Recorded(batch, *self._record(lambda: self._count(batch)))
+        except InputError:
+            # Views of the user's own may wait for the device, which no recording can.
+            self._record = None
+        return self._record is not None
+
+    @torch.no_grad()
+    def _count(self, batch: Batch, *, plain: bool = False) -> Tensor:
+        """Return the number of images that are classified correctly, (seeds,) int64 on the device.
+
+        ``plain`` leaves test-time augmentation out.
+        """
+        images, labels = batch
+        how, program = self._recipe.evaluation, self._program
+        # Entered here and not around a recording: autocast keeps weights that it has rounded until its block ends.
+        with context(program.precision, self._device), program.evaluating():
+            if plain or how.augmentation is None:
+                each = zip(images.split(how.batch_size), labels.split(how.batch_size), strict=True)
+                counts = [program.correct(program.answer(some), their) for some, their in each]
+                return torch.stack(counts).sum(0)
+            views: Views = VIEWS.build(how.augmentation)
+            return program.correct(views.logits(program.answer, images, how.batch_size), labels)
+
+    def measure(self, feed: Feed) -> list[float]:
+        """Return, for each seed, the share of test images whose largest logit is at the right class.
+
+        Args:
+            feed: where the test images come from.
+
+        Raises:
+            ValueError: there are no images.
+        """
+        right, count = torch.zeros(self._program.seeds, dtype=torch.int64, device=self._device), 0
+        # Without views, no more than a batch of images has to be on the device at once.
+        whole = self._recipe.evaluation.augmentation is not None or self._recorded
+        for batch in (feed.test_set(),) if whole else feed.test():
+            right += self._recall(batch)
+            count += len(batch[1])
+        if not count:
+            raise ValueError("no test images")
+        # The only wait for the device: the counts are added up there.
+        return [int(c) / count for c in right.tolist()]
+
+    def _recall(self, batch: Batch) -> Tensor:
+        recorded = self._recorded.get(len(batch[1]))
+        if recorded is None:
+            return self._count(batch)
+        for kept, now in zip(recorded.batch, batch, strict=True):
+            kept.copy_(now)
+        recorded.replay()
+        return recorded.right

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from hotlap.errors import InputError
 from hotlap.optim import STACKABLE
 from hotlap.optim.weights import Weights, weights_of
 from hotlap.recipe import Recipe
+from hotlap.techniques import VIEWS
 
 
 class Program:
@@ -95,6 +97,15 @@ class Program:
         """Set the gradients of a loss or of one for each seed, times ``loss_scale``."""
         (loss.sum() if self.loss_scale == 1 else self.loss_scale * loss.sum()).backward()
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Set the network to evaluation mode for the block, then back to training mode."""
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train()
+
     def answer(self, images: Tensor) -> Tensor:
         """Return the logits of images (n, C, H, W), the same for every seed: (n, seeds · classes)."""
         return self.forward(images if self.seeds == 1 else images.repeat(1, self.seeds, 1, 1))
@@ -133,6 +144,11 @@ def _check(recipe: Recipe) -> None:
             raise InputError(
                 f"several seeds cannot be trained in one program: {kind} {component.name} is not made for it", way_out
             )
+    views = recipe.evaluation.augmentation
+    if views is not None and VIEWS.build(views).per_image:
+        raise InputError(
+            f"several seeds cannot be trained in one program: {views.name} looks at each one's answers", way_out
+        )
     if recipe.optimizer.name not in STACKABLE:
         raise InputError(
             f"several seeds cannot be trained in one program: optimizer {recipe.optimizer.name} is not made for it",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator
-from functools import cache
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,18 +12,11 @@ from torch import Tensor
 from hotlap.engine.feed import MEMORY_FORMATS, Batch
 from hotlap.engine.precision import context, weights_dtype
 from hotlap.engine.program import Program
+from hotlap.engine.recording import Recorder
 from hotlap.engine.updates import Updates
-from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 from hotlap.techniques import AUGMENTATIONS
 from hotlap.techniques.base import Resizing
-
-Recorder: TypeAlias = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""Records what a function does on the device, after calling it a few times, and returns what repeats that, and the
-tensor that holds its result."""
-
-_BEFORE_RECORDING = 3
-"""Calls that choose kernels and fill memory pools."""
 
 
 class Steps(Protocol):
@@ -259,55 +251,9 @@ def dummy_batch(
     return images, torch.randint(program.classes, (n, *of_seeds), generator=rng, device=device)
 
 
-@cache
-def _streams(device: torch.device) -> tuple[Any, Any]:
-    """One stream to warm up on and one to record on, for all recordings: libraries keep a workspace for each stream."""
-    return torch.cuda.Stream(device), torch.cuda.Stream(device)
-
-
-def cuda_recorder(device: torch.device) -> Recorder:
-    """Return what records work on a CUDA GPU; all recordings share their memory, so they are replayed one at a time."""
-    pool: Any = torch.cuda.graph_pool_handle()
-    # PyTorch's own stream for recordings is on whichever GPU recorded first.
-    aside, recording = _streams(device)
-
-    def record(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        # Autograd remembers the stream in which a weight was first used, and a recording must not wait for another.
-        current = torch.cuda.current_stream(device)
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
-            for _ in range(_BEFORE_RECORDING):
-                work()
-        current.wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            # The outer block brings the stream back where a recording cannot be ended, which PyTorch leaves on its own.
-            with torch.cuda.stream(current), torch.cuda.graph(graph, pool=pool, stream=recording):
-                result = work()
-        except RuntimeError as error:
-            # Where a recording cannot be ended either, that is the error, and what it came on top of the reason.
-            first = _first_error(error)
-            if isinstance(first, torch.OutOfMemoryError) or not isinstance(first, Exception):
-                raise first from None
-            raise InputError(
-                f"a training step cannot be recorded on {device}: {str(first).splitlines()[0]}",
-                "--set engine.cuda_graphs=false",
-            ) from error
-        return graph.replay, result
-
-    return record
-
-
-def _first_error(error: BaseException) -> BaseException:
-    """Return the error that an error came on top of, itself where there is none: of several, the lack of memory."""
-    while not isinstance(error, torch.OutOfMemoryError) and error.__context__ is not None:
-        error = error.__context__
-    return error
-
-
-def make_steps(recipe: Recipe, program: Program, device: torch.device) -> Steps:
-    """Build what takes a recipe's steps on a device."""
+def make_steps(recipe: Recipe, program: Program, device: torch.device, record: Recorder | None) -> Steps:
+    """Build what takes a recipe's steps on a device; ``record`` is what records there, None where nothing does."""
     # A selection has a network of its own to train between the steps, and batches of a size that it alone knows.
-    if device.type != "cuda" or not recipe.engine.cuda_graphs or recipe.selection is not None:
+    if record is None or recipe.selection is not None:
         return EagerSteps(recipe, program, device)
-    return RecordedSteps(recipe, program, device, cuda_recorder(device))
+    return RecordedSteps(recipe, program, device, record)

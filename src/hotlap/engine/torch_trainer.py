@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from hotlap.datasets import ImageData
 from hotlap.engine.averages import averaging_of
 from hotlap.engine.checkpoint import Stateful
-from hotlap.engine.evaluate import evaluate
+from hotlap.engine.evaluate import Evaluator
 from hotlap.engine.feed import Feed, first_images, make_feed
-from hotlap.engine.precision import context
 from hotlap.engine.program import Program
+from hotlap.engine.recording import recorder_for
 from hotlap.engine.seeding import Streams
 from hotlap.engine.selecting import Selecting
 from hotlap.engine.steps import dummy_batch, make_steps, shapes_of
@@ -57,12 +57,14 @@ class TorchTrainer:
         self._recipe, self._device, self.streams = recipe, device, streams
         self._shape, self._classes, self._rehearsed = shape, classes, False
         self._program = Program(recipe, shape, classes, device, len(streams))
-        self._steps = make_steps(recipe, self._program, device)
+        record = recorder_for(recipe, device)
+        self._steps = make_steps(recipe, self._program, device, record)
+        self._evaluator = Evaluator(recipe, self._program, device, record)
         self.precision = self._program.precision
 
     def warm_up(self, count: int, tests: int) -> None:
         """Compile, choose kernels, record steps, fill memory pools."""
-        warm_up(self._steps, self._program, self._recipe, (count, tests), self._device)
+        warm_up(self._steps, self._evaluator, self._program, self._recipe, (count, tests), self._device)
         chooses = self._recipe.engine.compile and self._recipe.selection is not None
         if (self._device.type == "cuda" or chooses) and not self._rehearsed:
             # Last: a recording gives back all memory that is not in use.
@@ -121,8 +123,8 @@ class TorchTrainer:
 
     def measure(self) -> list[float]:
         """Return the accuracy of each seed, of the average of the weights where there is one."""
-        with context(self._program.precision, self._device), self._averaging.evaluating():
-            return evaluate(self._program, self._feed, self._recipe.evaluation)
+        with self._averaging.evaluating():
+            return self._evaluator.measure(self._feed)
 
     def parts(self) -> Mapping[str, Stateful]:
         """Return network, optimizer, average, selection and feed."""

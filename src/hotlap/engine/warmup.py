@@ -9,18 +9,23 @@ from contextlib import contextmanager
 import torch
 
 from hotlap.engine.augmenting import Augment
-from hotlap.engine.precision import context
+from hotlap.engine.evaluate import Evaluator
 from hotlap.engine.program import Program
 from hotlap.engine.seeding import generator
 from hotlap.engine.steps import Steps, dummy_batch
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
-from hotlap.techniques import VIEWS
 from hotlap.techniques.base import Moment
-from hotlap.techniques.views import Views
 
 
-def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, int], device: torch.device) -> None:
+def warm_up(
+    steps: Steps,
+    evaluator: Evaluator,
+    program: Program,
+    recipe: Recipe,
+    counts: tuple[int, int],
+    device: torch.device,
+) -> None:
     """Run a few training steps and the evaluation, or a batch of it where nothing is compiled, on random images.
 
     The caller initialises the networks afterwards, so nothing of this survives but compiled code, recorded steps and
@@ -28,6 +33,7 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
 
     Args:
         steps: warmed up.
+        evaluator: warmed up too.
         program: trained in place, then to be initialised.
         recipe: batch sizes, precision.
         counts: numbers of images to train on, which bounds the batch, and to test on.
@@ -39,20 +45,7 @@ def warm_up(steps: Steps, program: Program, recipe: Recipe, counts: tuple[int, i
     with _explaining_compilation(recipe):
         _augment(program, recipe, counts[0], device)
         steps.warm_up(counts[0])
-        batch = min(recipe.evaluation.batch_size, counts[1])
-        how = recipe.evaluation.augmentation
-        with context(program.precision, device), torch.no_grad():
-            program.network.eval()
-            whole = device.type == "cuda" or recipe.engine.compile
-            if whole and how is not None and program.seeds == 1:
-                images, _ = dummy_batch(recipe, program, counts[1], None, device, seeds=1)
-                views: Views = VIEWS.build(how)
-                views.logits(program.answer, images, batch)
-            else:
-                for size in {batch, counts[1] % batch or batch} if whole else {batch}:
-                    images, _ = dummy_batch(recipe, program, size, None, device, seeds=1)
-                    program.answer(images)
-            program.network.train()
+        evaluator.warm_up(counts[1])
 
 
 def _augment(program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
