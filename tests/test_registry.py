@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from hotlap.errors import InputError
@@ -35,6 +37,20 @@ def test_builders_without_defaults_only_and_each_name_once() -> None:
     registry.register("good", CARD)(lambda: 1)
     with pytest.raises(ValueError, match="registered twice"):
         registry.register("good", CARD)(lambda: 2)
+
+
+def test_a_list_is_taken_only_by_options_that_are_lists() -> None:
+    registry = Registry("thing", "hotlap.techniques")
+
+    @registry.register("one", CARD)
+    def one(*, size: int, side: int | None, depths: int | Sequence[int]) -> object:
+        return depths
+
+    assert registry.build(part("one", size=3, side=None, depths=(1, 2))) == (1, 2)
+    assert registry.build(part("one", size=3, side=4, depths=1)) == 1
+    for option in ("size", "side"):
+        with pytest.raises(InputError, match=rf"{option} of thing one is one value, not the list \(1, 2\)"):
+            registry.build(part("one", **{"size": 3, "side": 3, "depths": 1, option: (1, 2)}))
 
 
 def test_a_value_that_a_builder_refuses_is_bad_input() -> None:

@@ -205,7 +205,7 @@ def replace(node: Any, keys: list[str], value: Any, path: str, unknown: UnknownP
         options = node.options
         if head not in options:
             raise unknown(path)
-        new = replace(options[head], rest, value, path, unknown) if rest else _like(options[head], value, path)
+        new = replace(options[head], rest, value, path, unknown) if rest else _option(options[head], value, path)
         return Component(node.name, tuple(sorted({**options, head: new}.items())))
     if isinstance(node, tuple):
         if not head.isdecimal() or int(head) >= len(node):
@@ -224,6 +224,17 @@ def replace(node: Any, keys: list[str], value: Any, path: str, unknown: UnknownP
             new = decode(_hints(type(node))[head], value, path)
         return dataclasses.replace(node, **{head: new})
     raise unknown(path)
+
+
+def _option(old: Value, value: Any, path: str) -> Value:
+    """Freeze a component's option and hold it to the kind of the one it replaces.
+
+    A whole number may become a list of them, such as a depth for each group; the registry knows which options take one.
+    """
+    new = freeze(value, path)
+    if type(old) is int and isinstance(new, tuple) and new:
+        return tuple(_like(old, item, f"{path}.{i}") for i, item in enumerate(new))
+    return _like(old, new, path)
 
 
 def _like(old: Value, value: Any, path: str) -> Value:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hotlap.errors import InputError, unknown_name
-from hotlap.recipe import Component
+from hotlap.recipe import Component, show_value
 
 B = TypeVar("B", bound=Callable[..., Any])
+
+_SINGLE = ("int", "float", "bool", "str")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class Entry:
     card: Card
     build: Callable[..., Any]
     options: tuple[str, ...]
+
+    def takes_list(self, option: str) -> bool:
+        """Whether an option may be a list, as far as the builder's annotations say."""
+        annotation = inspect.signature(self.build).parameters[option].annotation
+        return inspect.formatannotation(annotation).strip("'").removesuffix(" | None") not in _SINGLE
 
 
 class Registry:
@@ -97,6 +104,11 @@ class Registry:
                 raise unknown_name(f"option of {self.kind} {component.name}", key, entry.options)
         if missing := [key for key in entry.options if key not in given]:
             raise InputError(f"{self.kind} {component.name} needs {', '.join(missing)} as well")
+        for key, value in given.items():
+            if isinstance(value, tuple) and not entry.takes_list(key):
+                raise InputError(
+                    f"{key} of {self.kind} {component.name} is one value, not the list {show_value(value)}"
+                )
         try:
             return entry.build(**given, **context)
         except (TypeError, ValueError) as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -95,30 +96,50 @@ def test_parameters_are_those_of_the_architecture(component: Component, paramete
     assert all(p.ndim == 4 for p in weights.by_role["filters"])
 
 
-def spelled_out_speednet(network: Any, x: Tensor, convolutions: int, residual: bool) -> Tensor:
+def spelled_out_speednet(network: Any, x: Tensor, depths: Sequence[int], residual: bool) -> Tensor:
     def norm(x: Tensor, bias: Tensor) -> Tensor:
         return functional.batch_norm(x, None, None, None, bias, training=True, eps=1e-12)
 
     x = functional.gelu(functional.conv2d(x, network.whiten.weight, network.whiten.bias))
-    for group in network.groups:
+    for group, depth in zip(network.groups, depths, strict=True):
         w, b = [c.weight for c in group.convs], [n.bias for n in group.norms]
         x = start = functional.gelu(norm(functional.max_pool2d(functional.conv2d(x, w[0], padding=1), 2), b[0]))
-        x = norm(functional.conv2d(x, w[1], padding=1), b[1])
-        if convolutions == 3:
-            x = norm(functional.conv2d(functional.gelu(x), w[2], padding=1), b[2])
-        x = functional.gelu(x + start if residual else x)
+        for i in range(1, depth):
+            x = norm(functional.conv2d(x, w[i], padding=1), b[i])
+            x = functional.gelu(x + start if residual and i == depth - 1 else x)
     return functional.max_pool2d(x, 3).flatten(1) @ network.head.weight.T / 9
 
 
-@pytest.mark.parametrize("component", [small(speednet()), small(AIRBENCH96), small(HLB)], ids=["94", "96", "hlb"])
+@pytest.mark.parametrize(
+    "component",
+    [
+        small(speednet()),
+        small(AIRBENCH96),
+        small(HLB),
+        small(speednet(convolutions=(1, 3, 2))),
+        small(speednet(convolutions=(2, 4, 3), residual=True)),
+    ],
+    ids=["94", "96", "hlb", "depths", "residual-depths"],
+)
 def test_speednet_is_the_published_network(component: Component) -> None:
     torch.manual_seed(0)
     network, images = build(component), torch.randn(6, 3, 32, 32)
     for bias in (p for p in network.parameters() if p.ndim == 1):
         nn.init.normal_(bias)
     options = component.options
-    expected = spelled_out_speednet(network, images, options["convolutions"], options["residual"])
+    given = options["convolutions"]
+    depths = given if isinstance(given, tuple) else (given,) * 3
+    expected = spelled_out_speednet(network, images, depths, options["residual"])
     assert torch.allclose(network(images), expected, atol=1e-5)
+
+
+def test_one_number_of_convolutions_is_the_same_for_every_group() -> None:
+    networks = []
+    for convolutions in (3, (3, 3, 3)):
+        torch.manual_seed(5)
+        networks.append(build(small(speednet(convolutions=convolutions))).state_dict())
+    assert networks[0].keys() == networks[1].keys()
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
 
 
 @pytest.mark.parametrize("order", ["norm-act-pool", "norm-pool-act", "pool-norm-act"])
@@ -227,6 +248,11 @@ def test_the_real_engine_trains_them(name: str) -> None:
     [
         (speednet(widths=()), "at least one group"),
         (speednet(convolutions=1, residual=True), "two with residual"),
+        (speednet(convolutions=(1, 0, 1)), "one convolution in each"),
+        (speednet(convolutions=(2, 2, 1), residual=True), "two with residual"),
+        (speednet(convolutions=(2, 2)), "3 widths take one number of convolutions or 3 of them, not 2"),
+        (speednet(convolutions=(2, 2, 2.5)), "a whole number of convolutions, not 2.5"),
+        (speednet(convolutions=2.5), "a whole number of convolutions, not 2.5"),
         (speednet(conv_init="orthogonal"), "conv_init"),
         (speednet(widths=(8,) * 5), "too small for 5 groups"),
         (speednet(whitening=part("patches", kernel=2)), "padding"),

@@ -11,7 +11,7 @@ from tune_helpers import SMALL, small
 from hotlap import datasets
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
-from hotlap.recipe import part
+from hotlap.recipe import Recipe, part
 from hotlap.tune.defaults import default_parameter, default_space, parse_parameter
 from hotlap.tune.space import Parameter, check_space, read_spec, value_at
 from hotlap.tune.validation import build_parts
@@ -152,6 +152,33 @@ def test_values_that_the_recipe_or_its_parts_refuse_are_found_before_anything_tr
         check("schedule.shape=cos,coz")
     with pytest.raises(InputError, match="given twice"):
         check("batch_size", "batch_size=8,16")
+
+
+def test_depth_and_width_can_be_searched_group_by_group() -> None:
+    data = part("synthetic", train=60, test=20, size=12, channels=3, classes=4, seed=0, noise=0.2)
+    network = get_recipe("cifar10-airbench/94").model
+    equal = tiny(data=data, model=part(network.name, **{**network.options, "widths": (8, 12)}))
+    built = datasets.load(data.name, **data.options)
+
+    def probes(recipe: Recipe, *texts: str) -> list[object]:
+        space = [parse_parameter(text, recipe) for text in texts]
+        check_space(recipe, space, lambda r: build_parts(r, built))
+        return [(p.path, value_at(recipe, p.path), p.kind, p.choices or (p.low, p.high)) for p in space]
+
+    lists = "model.convolutions=[2,2],[1,2],[2,3]"
+    assert probes(equal, lists) == [("model.convolutions", 2, "choice", ((2, 2), (1, 2), (2, 3)))]
+    each = equal.with_changes({"model.convolutions": [2, 3]})
+    assert probes(each, "model.convolutions.1=1..3", "model.widths.1=log-int:8..24", lists) == [
+        ("model.convolutions.1", 3, "int", (1, 3)),
+        ("model.widths.1", 12, "int", (8, 24)),
+        ("model.convolutions", (2, 3), "choice", ((2, 2), (1, 2), (2, 3))),
+    ]
+    with pytest.raises(InputError, match=r"model\.convolutions cannot be \(2, 2, 2\): .* 2 widths take one number"):
+        probes(equal, "model.convolutions=[2,2],[2,2,2]")
+    with pytest.raises(InputError, match=r"model\.convolutions\.0 cannot be 0: .* one convolution in each"):
+        probes(each, "model.convolutions.0=0..3")
+    with pytest.raises(InputError, match=r"logit_scale cannot be \(1, 2\): "):
+        probes(equal, "model.logit_scale=[1,2],1")
 
 
 def test_building_parts_leaves_the_callers_random_numbers_alone() -> None:

@@ -101,7 +101,7 @@ def speednet(
     classes: int,
     whitening: Component,
     widths: Sequence[int],
-    convolutions: int,
+    convolutions: int | Sequence[int],
     residual: bool,
     activation: Component,
     conv_init: ConvInit,
@@ -122,7 +122,7 @@ def speednet(
         classes: number of outputs.
         whitening: ``patches`` with the options of ``whitening.PatchWhitening``.
         widths: channels of each group.
-        convolutions: convolutions of each group.
+        convolutions: of each group: one number for all of them, or a list with one for each.
         residual: add each group's value after its first activation before its last one.
         activation: ``relu``, ``celu`` with ``alpha``, ``gelu`` or ``silu``.
         conv_init: PyTorch's ``default``; ``partial-dirac`` (airbench: each convolution's first filters pass the
@@ -140,7 +140,8 @@ def speednet(
     """
     if conv_init not in _CONVS:
         raise unknown_name("conv_init", conv_init, _CONVS)
-    if not widths or convolutions < (2 if residual else 1):
+    depths = _depths(convolutions, len(widths))
+    if not widths or min(depths) < (2 if residual else 1):
         raise ValueError("speednet takes at least one group and one convolution in each, two with residual")
     channels, *size = shape
     whiten = build_whitening(whitening, channels)
@@ -154,13 +155,23 @@ def speednet(
         act(),
         [
             ConvGroup(
-                [first(before, width), *(other(width, width) for _ in range(convolutions - 1))],
+                [first(before, width), *(other(width, width) for _ in range(depth - 1))],
                 partial(norm, width),
                 act,
                 residual=residual,
             )
-            for before, width in pairwise((whiten.channels_out, *widths))
+            for (before, width), depth in zip(pairwise((whiten.channels_out, *widths)), depths, strict=True)
         ],
         GlobalMax(pooling),
         Head(widths[-1], classes, scale=logit_scale, start=head_init),
     )
+
+
+def _depths(convolutions: int | Sequence[int], groups: int) -> list[int]:
+    """Return the convolutions of each group."""
+    depths = [convolutions] * groups if isinstance(convolutions, int | float) else list(convolutions)
+    if len(depths) != groups:
+        raise ValueError(f"{groups} widths take one number of convolutions or {groups} of them, not {len(depths)}")
+    if fractions := [depth for depth in depths if not isinstance(depth, int)]:
+        raise ValueError(f"a group has a whole number of convolutions, not {fractions[0]}")
+    return depths
