@@ -79,6 +79,25 @@ def test_json_is_one_document(hotlap, recipe: str) -> None:  # type: ignore[no-u
     assert again["trials"] == document["trials"]
 
 
+def test_equal_flop_shows_and_keeps_the_epochs(hotlap, recipe: str) -> None:  # type: ignore[no-untyped-def]
+    arguments = ("tune", recipe, "--param", "model.widths=[8,16],[4,4]", "--seeds", 2, "--equal-flop", "--sweeps", 1)
+    document = json.loads(hotlap(*arguments, "--json", "--out", "x.json").out)
+    assert document["equal_flop"] is True
+    given, narrow = document["trials"]
+    assert given["epochs"] == 1
+    assert narrow["epochs"] > 2
+    assert document["best"]["epochs"] == document["recipe"]["epochs"]
+    shown = hotlap(*arguments)
+    assert shown.status == 0
+    assert f"{narrow['epochs']:g}" in shown.out
+    assert "Every point trained with as many FLOP as the recipe" in shown.out
+    with Store() as store:
+        assert {run.recipe.epochs for run in store.runs()} == {1.0, narrow["epochs"]}
+    # Epochs are traded from those of the tuned recipe.
+    traded = json.loads(hotlap(*arguments, "--trade-epochs", "--trade-target", "0.01", "--json").out)
+    assert traded["trade"]["steps"][0]["epochs"] == traded["best"]["epochs"]
+
+
 def test_what_is_held_out_and_where_the_study_is_kept(hotlap, recipe: str, own_store: Path) -> None:  # type: ignore[no-untyped-def]
     arguments = ("tune", recipe, "--param", "batch_size=8,16", "--seeds", 2, "--json")
     chosen = ("--hold-out-seed", 7, "--alpha", 0.2, "--study", "mine", "--storage", "kept.sqlite")
@@ -104,6 +123,10 @@ def test_what_is_held_out_and_where_the_study_is_kept(hotlap, recipe: str, own_s
         (("--trade-target", "0.9"), "--trade-target goes with --trade-epochs"),
         (("--set", "target=null", "--trade-epochs"), "no target to trade epochs at → say which: --trade-target 0.99"),
         (("--hold-out", "128"), "images must be from"),
+        (
+            ("--equal-flop", "--set", 'selection={"name":"x"}'),
+            "what a recipe costs that selects its images is not known beforehand → leave out --equal-flop, or",
+        ),
         (("--out", "none/x.json"), "there is no folder none → mkdir -p none, or choose another --out"),
         (("--out", "tuned"), "not the name of a recipe → recipes are files that end in .json: --out tuned.json"),
         (("--out", "."), "not the name of a recipe → recipes are files that end in .json: --out recipe.json"),

@@ -230,6 +230,12 @@ def test_inspection_agrees_with_arithmetic_by_hand() -> None:
     assert inspect_recipe(get_recipe("mnist/1-early-stopping"), (1, 28, 28), 10, train_images=100, test_images=10).bound
 
 
+def test_images_shrunk_below_what_the_network_takes_are_one_line() -> None:
+    recipe = tiny(augment=(part("shrink", until=(0.5,), sides=(3,)),))
+    with pytest.raises(InputError, match="the network does not take images of 3×3 pixels: "):
+        inspect_recipe(recipe, (1, 12, 12), 4, train_images=100, test_images=10)
+
+
 def test_a_network_is_compiled_anew_for_weights_that_stop_being_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 

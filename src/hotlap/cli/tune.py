@@ -47,6 +47,12 @@ def tune(
         typer.Option("--hold-out", help="Training images to hold out, or their share; else a sixth, at most 10,000."),
     ] = None,
     hold_out_seed: Annotated[int, typer.Option("--hold-out-seed", min=0, help="Decides which images.")] = 0,
+    equal_flop: Annotated[
+        bool,
+        typer.Option(
+            "--equal-flop", help="Train every value with as many FLOP as the recipe: larger networks for fewer epochs."
+        ),
+    ] = False,
     alpha: Annotated[
         float, typer.Option("--alpha", help="Chance of dropping a value as good as the best before its last seed.")
     ] = 0.05,
@@ -143,6 +149,7 @@ def tune(
                 sweeps=sweeps,
                 hold_out=hold_out,
                 hold_out_seed=hold_out_seed,
+                equal_flop=equal_flop,
                 storage=file,
                 name=study,
                 alpha=alpha,

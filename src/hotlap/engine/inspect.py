@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from hotlap.engine.network import build_network
+from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 from hotlap.startup import complete
 from hotlap.techniques import AUGMENTATIONS
@@ -63,6 +64,61 @@ class NetworkFacts:
         }
 
 
+class TrainingCost:
+    """FLOP of training a recipe's network, forward and backward, counted on shapes alone.
+
+    Args:
+        recipe: whose network to build; its weights are never allocated.
+        shape: (C, H, W) of one image.
+        classes: number of classes.
+
+    Attributes:
+        network: in training mode, on the device ``meta``.
+        images: of its own size, on the device ``meta``.
+
+    Raises:
+        InputError: the model's options are wrong, or the images are too small for it.
+    """
+
+    def __init__(self, recipe: Recipe, shape: tuple[int, int, int], classes: int) -> None:
+        complete()
+        with torch.device("meta"):
+            self.network = build_network(recipe, shape, classes, torch.device("meta")).train()
+            self.images = torch.empty((_COUNTED, *shape))
+            self._labels = torch.zeros(_COUNTED, dtype=torch.int64)
+        self.size = shape[1], shape[2]
+        self._resizing = [a for part in recipe.augment if isinstance(a := AUGMENTATIONS.build(part), Resizing)]
+        self._by_size: dict[tuple[int, int], int] = {}
+
+    def per_image(self, size: tuple[int, int]) -> int:
+        """Return the FLOP of one image of a size (H, W).
+
+        Raises:
+            InputError: the network does not take images of that size.
+        """
+        if size not in self._by_size:
+            counter = FlopCounterMode(display=False)
+            try:
+                with counter:
+                    logits = self.network(self.images[:, :, : size[0], : size[1]])
+                    functional.cross_entropy(logits, self._labels).backward()
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"the network does not take images of {size[0]}×{size[1]} pixels: {reason}") from None
+            self._by_size[size] = counter.get_total_flops() // _COUNTED
+        return self._by_size[size]
+
+    def over_epochs(self, epochs: float) -> float:
+        """Return the FLOP of every training image over a whole training of so many epochs."""
+        spent = 0.0
+        for epoch in range(math.ceil(epochs)):
+            size = self.size
+            for augmentation in self._resizing:
+                size = augmentation.size_at(epoch, epochs, size)
+            spent += min(1.0, epochs - epoch) * self.per_image(size)
+        return spent
+
+
 def inspect_recipe(
     recipe: Recipe, shape: tuple[int, int, int], classes: int, *, train_images: int, test_images: int
 ) -> NetworkFacts:
@@ -75,27 +131,14 @@ def inspect_recipe(
         train_images: images of the training set.
         test_images: images of the test set.
     """
-    complete()
-    with torch.device("meta"):
-        network = build_network(recipe, shape, classes, torch.device("meta"))
-        images = torch.empty((_COUNTED, *shape))
-        labels = torch.zeros(_COUNTED, dtype=torch.int64)
-    network.train()
+    cost = TrainingCost(recipe, shape, classes)
+    network = cost.network
     outputs = _record_outputs(network)
     forward = FlopCounterMode(display=False)
     with forward:
-        logits = network(images)
+        network(cost.images)
     for handle in outputs.handles:
         handle.remove()
-
-    def training_flop(size: tuple[int, int]) -> int:
-        counter = FlopCounterMode(display=False)
-        with counter:
-            functional.cross_entropy(network(images[:, :, : size[0], : size[1]]), labels).backward()
-        return counter.get_total_flops() // _COUNTED
-
-    size = shape[1], shape[2]
-    per_image = training_flop(size)
     counts = forward.get_flop_counts()
     root = type(network).__name__
     layers = tuple(
@@ -109,32 +152,16 @@ def inspect_recipe(
         for name, module in network.named_modules()
         if name and not any(module.children())
     )
-    by_size = {size: per_image}
-    spent = 0.0
-    for epoch in range(math.ceil(recipe.epochs)):
-        now = _size_at(recipe, epoch, size)
-        by_size[now] = by_size[now] if now in by_size else training_flop(now)
-        spent += min(1.0, recipe.epochs - epoch) * by_size[now]
     per_epoch = train_images // recipe.batch_size * recipe.batch_size if recipe.feed.drop_last else train_images
     forward_flop = forward.get_total_flops() // _COUNTED
-    del logits
     return NetworkFacts(
         layers=layers,
         parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
         forward_flop=forward_flop,
-        training_flop=per_image,
-        recipe_flop=math.ceil(spent * per_epoch) + forward_flop * test_images,
+        training_flop=cost.per_image(cost.size),
+        recipe_flop=math.ceil(cost.over_epochs(recipe.epochs) * per_epoch) + forward_flop * test_images,
         bound=recipe.stop_at is not None or recipe.selection is not None,
     )
-
-
-def _size_at(recipe: Recipe, epoch: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size of the training images in an epoch."""
-    for component in recipe.augment:
-        augment = AUGMENTATIONS.build(component)
-        if isinstance(augment, Resizing):
-            size = augment.size_at(epoch, recipe.epochs, size)
-    return size
 
 
 class _record_outputs:  # noqa: N801

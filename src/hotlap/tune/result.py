@@ -53,7 +53,9 @@ class Tried(Measured):
     Attributes:
         number: of the Optuna trial.
         values: of every parameter, by path.
-        changes: from the recipe that was given; none for the baseline.
+        changes: from the recipe that was given, its epochs too where they follow from the values; none for the
+            baseline.
+        epochs: that followed from the values; None where the search leaves them alone, or the point cannot be built.
         dropped: why it was given up before all its seeds had run; None for one that has them all.
         accuracies: by seed; None for a run that failed.
     """
@@ -61,6 +63,7 @@ class Tried(Measured):
     number: int
     values: dict[str, Value]
     changes: tuple[Change, ...]
+    epochs: float | None = None
     dropped: str | None
     accuracies: dict[int, float | None]
 
@@ -69,6 +72,7 @@ class Tried(Measured):
         return {
             "trial": self.number,
             "values": {path: plain(value) for path, value in self.values.items()},
+            "epochs": self.epochs,
             "dropped": self.dropped,
             **self.figures(),
         }
@@ -84,6 +88,7 @@ class TuneResult:
         sampler: how it was searched.
         seeds: with which every point was to be trained.
         hold_out: which training images the search was measured on.
+        equal_flop: whether every point trained with as many FLOP as the recipe as it was given.
         trials: every point that was tried, the recipe as it was given first.
         best: the point with the highest mean; being the highest of many, that mean is a little flattered.
         at_end: parameters whose best value is an end of its range, so that a better one may lie beyond.
@@ -97,6 +102,7 @@ class TuneResult:
     sampler: Literal["coordinate", "tpe", "random"]
     seeds: tuple[int, ...]
     hold_out: HoldOut
+    equal_flop: bool
     trials: tuple[Tried, ...]
     best: Tried
     at_end: tuple[str, ...]
@@ -123,6 +129,7 @@ class TuneResult:
             "sampler": self.sampler,
             "seeds": list(self.seeds),
             "hold_out": {"images": self.hold_out.images, "seed": self.hold_out.seed},
+            "equal_flop": self.equal_flop,
             "changes": [
                 {"path": c.path, "before": plain(c.before), "after": plain(c.after)} for c in self.best.changes
             ],

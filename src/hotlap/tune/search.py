@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DROPPED = "dropped"
 """User attribute of a trial that was given up early: why."""
 
+EPOCHS = "epochs"
+"""User attribute of a trial whose epochs follow from its values: how many."""
+
 FIRST_SEEDS = 2
 """Seeds of a value that are started before the first look at it."""
 
@@ -55,6 +58,7 @@ class Search:
         runs: those that need not be trained; those that come in are added.
         pace: no run is started that does not fit.
         build: builds the parts of a recipe, and raises where they cannot be.
+        epochs_of: says for how many epochs a point trains; None where all train for those of the recipe.
         say: told of every trial that ends.
 
     Attributes:
@@ -74,6 +78,7 @@ class Search:
         pace: Pace,
         build: Callable[[Recipe], object],
         say: Callable[[str], None],
+        epochs_of: Callable[[Recipe], float] | None = None,
     ) -> None:
         ensure_held_out(recipe)
         self.out_of_time = False
@@ -82,6 +87,7 @@ class Search:
         self._stored = {parameter.path: parameter for parameter in strategy.stored}
         self._seeds = tuple(seeds)
         self._runs, self._pace, self._build, self._say = runs, pace, build, say
+        self._epochs_of = epochs_of
         self._open: list[_Open] = []
         self._flying: set[tuple[str, int]] = set()
         self._queue_baseline()
@@ -156,10 +162,13 @@ class Search:
 
     def _take_up(self, trial: Trial, changes: tuple[Change, ...]) -> None:
         try:
-            recipe = self._recipe.with_changes(
-                {change.path: change.after for change in changes},
-                name=f"{self._recipe.name}{describe(changes, brackets=True)}",
-            )
+            recipe = self._changed(changes)
+            if self._epochs_of is not None:
+                epochs = self._epochs_of(recipe)
+                trial.set_user_attr(EPOCHS, epochs)
+                if epochs != recipe.epochs:
+                    changes = (*changes, Change("epochs", recipe.epochs, epochs))
+                    recipe = self._changed(changes)
             self._build(recipe)
         except HotlapError as error:
             opened = _Open(trial, self._recipe, changes)
@@ -172,6 +181,12 @@ class Search:
             if seed in known and opened in self._open:
                 self.reused += 1
                 self._record(opened, known[seed])
+
+    def _changed(self, changes: tuple[Change, ...]) -> Recipe:
+        return self._recipe.with_changes(
+            {change.path: change.after for change in changes},
+            name=f"{self._recipe.name}{describe(changes, brackets=True)}",
+        )
 
     # -- taking in ----------------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def _study(storage: optuna.storages.BaseStorage, name: str, question: Mapping[st
     asked = study.user_attrs.get(QUESTION)
     if asked is None:
         study.set_user_attr(QUESTION, dict(question))
-    elif differing := [key for key in question if asked.get(key) != question[key]]:
+    elif differing := [key for key in {**asked, **question} if asked.get(key) != question.get(key)]:
         raise InputError(
             f"the study {name!r} was made with another {', '.join(differing)}", "start another with --study NAME"
         )

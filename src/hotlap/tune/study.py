@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,17 @@ from hotlap import datasets
 from hotlap.bench.executors import Executor
 from hotlap.bench.session import Session
 from hotlap.engine.feed import check_batch
+from hotlap.engine.network import image_shape
 from hotlap.errors import DivergenceError, HotlapError, InputError
 from hotlap.recipe import Change, Recipe
 from hotlap.result import check_seed
 from hotlap.tune.ascent import SWEEPS
 from hotlap.tune.driving import drive
 from hotlap.tune.drop import ALPHA, SeedTestPruner, accuracies_of
+from hotlap.tune.equal_flop import EqualFlop, refuse_selection
 from hotlap.tune.pace import Pace
 from hotlap.tune.result import Tried, TuneResult
-from hotlap.tune.search import DROPPED, Search
+from hotlap.tune.search import DROPPED, EPOCHS, Search
 from hotlap.tune.space import Parameter, Point, check_space, value_at
 from hotlap.tune.storage import BASELINE, FILE, open_study, requeue_interrupted
 from hotlap.tune.strategies import SamplerName, Strategy, choose_strategy, values_of
@@ -51,6 +52,7 @@ def tune(
     sweeps: int = SWEEPS,
     hold_out: int | float | None = None,
     hold_out_seed: int = 0,
+    equal_flop: bool = False,
     storage: Path | None = None,
     name: str | None = None,
     alpha: float = ALPHA,
@@ -74,6 +76,8 @@ def tune(
         sweeps: most sweeps of the ascent over all parameters.
         hold_out: how many training images to hold out, or which share of them when below 1; see ``choose_hold_out``.
         hold_out_seed: decides which.
+        equal_flop: train every point with as many FLOP as the recipe as it was given, by changing its epochs; else
+            with as many epochs. The best point's epochs go into the tuned recipe. See ``equal_flop``.
         storage: SQLite file of studies; None for one next to the session's store, or for memory without a store.
         name: of the study; None for one that follows from all that decides its outcome.
         alpha: chance of dropping a point that is as good as the best before all its seeds have run.
@@ -81,38 +85,49 @@ def tune(
         say: told of every point that has been tried, in a line.
 
     Raises:
-        InputError: an argument makes no sense, the recipe as it was given cannot be trained, another process is at the
-            study, or it was made with other arguments.
+        InputError: an argument makes no sense, the recipe as it was given cannot be trained, or selects its images
+            where ``equal_flop`` is asked for, another process is at the study, or it was made with other arguments.
         HotlapError: no point finished with all its seeds.
     """
     seeds = [check_seed(seed) for seed in seeds]
     _check(space, seeds, trials, sweeps, alpha)
+    if equal_flop:
+        refuse_selection(recipe)
+        if any(parameter.path == "epochs" for parameter in space):
+            raise InputError("epochs cannot be tuned at equal FLOP: they follow from them", "leave out equal_flop")
     pace = pace or Pace(None)
     session.fetch(recipe)
     chosen = choose_hold_out(recipe, hold_out, hold_out_seed)
     on_held_out = validation_recipe(recipe, chosen)
     digest = session.fetch(on_held_out)
     data = datasets.load(on_held_out.data.name, **on_held_out.data.options)
-    build = partial(build_parts, data=data)
+
+    def build(changed: Recipe) -> None:
+        build_parts(changed, data)
+        if equal_flop:
+            refuse_selection(changed)
 
     def whole(changed: Recipe) -> None:
         build(changed)
         check_batch(changed, data)
 
     whole(on_held_out)
+    equal = EqualFlop(on_held_out, image_shape(data), data.classes) if equal_flop else None
     # A default range may hold batches that are larger than the user's own data: those points are dropped one by one.
     check_space(on_held_out, space, build)
     start = {parameter.path: value_at(recipe, parameter.path) for parameter in space}
     strategy = choose_strategy(sampler, space, start, trials=trials, sweeps=sweeps)
     if recipe.stop_at is not None:
         say("while tuning, runs train to their end: those that stop at an accuracy cannot be ranked by it")
-    question = {
+    question: dict[str, Any] = {
         "recipe": on_held_out.digest,
         "data": digest,
         "space": [parameter.to_dict() for parameter in space],
         "sampler": sampler,
         "seeds": list(seeds),
     }
+    if equal_flop:  # left out otherwise, so that earlier studies keep their names
+        question["equal_flop"] = True
     name = name or default_name(recipe, sampler, question)
     if storage is None and session.store is not None:
         storage = session.store.path.with_name(FILE)
@@ -120,9 +135,20 @@ def tune(
         study.pruner = SeedTestPruner(len(seeds), alpha)
         requeue_interrupted(study, [parameter.path for parameter in space])
         runs = ValidationRuns(session)
-        search = Search(study, on_held_out, strategy, start, seeds=seeds, runs=runs, pace=pace, build=whole, say=say)
+        search = Search(
+            study,
+            on_held_out,
+            strategy,
+            start,
+            seeds=seeds,
+            runs=runs,
+            pace=pace,
+            build=whole,
+            say=say,
+            epochs_of=None if equal is None else equal.epochs_of,
+        )
         drive(search, session, executor)
-        tried = _tried(study, strategy, start)
+        tried = _tried(study, strategy, start, recipe.epochs)
     best = _best(tried, search.out_of_time)
     changed = final_recipe(recipe).with_changes({change.path: change.after for change in best.changes})
     return TuneResult(
@@ -131,6 +157,7 @@ def tune(
         sampler=sampler,
         seeds=tuple(seeds),
         hold_out=chosen,
+        equal_flop=equal_flop,
         trials=tried,
         best=best,
         at_end=tuple(p.path for p in space if p.kind != "choice" and best.values[p.path] in (p.low, p.high)),
@@ -157,18 +184,22 @@ def _check(space: Sequence[Parameter], seeds: Sequence[int], trials: int | None,
         raise InputError(f"--alpha is an error rate between 0 and 1, not {alpha:g}", "for example --alpha 0.05")
 
 
-def _tried(study: Study, strategy: Strategy, start: Point) -> tuple[Tried, ...]:
+def _tried(study: Study, strategy: Strategy, start: Point, given: float) -> tuple[Tried, ...]:
     """Return the trials that ended, the recipe as it was given first."""
     found = []
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     for trial in sorted(ended, key=lambda t: (not t.user_attrs.get(BASELINE), t.number)):
         values = values_of(trial.params, strategy.stored, start)
         changes = [Change(path, start[path], value) for path, value in values.items() if value != start[path]]
+        epochs = trial.user_attrs.get(EPOCHS)
+        if epochs is not None and epochs != given:
+            changes.append(Change("epochs", given, epochs))
         found.append(
             Tried(
                 number=trial.number,
                 values=values,
                 changes=tuple(changes),
+                epochs=epochs,
                 dropped=trial.user_attrs.get(DROPPED),
                 accuracies=accuracies_of(trial),
             )

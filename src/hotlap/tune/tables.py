@@ -20,14 +20,15 @@ def trials_table(result: TuneResult) -> Any:
     title = Text(f"{len(result.trials)} points of the study {result.study}", "table.title")
     table = Table(title=title, title_justify="left")
     table.add_column("changed", overflow="fold", ratio=1)
-    for name in ("validation accuracy", "runs"):
+    for name in (*(["epochs"] if result.equal_flop else []), "validation accuracy", "runs"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     order = sorted(result.trials, key=lambda t: (t.dropped is not None, -(t.mean or 0.0), t.number))
     for tried in order:
-        changed = "\n".join(f"{c.path} {show_value(c.after)}" for c in tried.changes)
+        changed = "\n".join(f"{c.path} {show_value(c.after)}" for c in tried.changes if c.path in tried.values)
+        epochs = [NONE if tried.epochs is None else show_value(tried.epochs)] if result.equal_flop else []
         note = "best" if tried is result.best else "dropped: " + tried.dropped if tried.dropped else ""
-        table.add_row(Text(changed or "as it was given"), shown(tried), str(tried.n), Text(note))
+        table.add_row(Text(changed or "as it was given"), *epochs, shown(tried), str(tried.n), Text(note))
     return table
 
 
@@ -46,6 +47,8 @@ def result_lines(result: TuneResult) -> list[str]:
     lines.append(
         f"Measured on {hold_out.images:,} held-out training images (seed {hold_out.seed}), never on the test set."
     )
+    if result.equal_flop:
+        lines.append("Every point trained with as many FLOP as the recipe as it was given, so its epochs follow.")
     if len(result.trials) > 1:
         lines.append(f"The best of {len(result.trials)} values flatters itself a little: certify it with new seeds.")
     lines += [
