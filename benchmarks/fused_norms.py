@@ -6,7 +6,7 @@ A size is pixels, channels and warps of a block, programs for each multiprocesso
 ``--sizes``, each has those that hotlap gives it. Each line of OUT is one size on one layer: µs of every kernel, the
 median of several calls after one that compiles, and gigabytes a second over the bytes that must be moved. ``--warm``
 only compiles, so that several processes can do it side by side; Triton keeps what it compiled. ``--against`` times
-PyTorch's own layers too, eager and compiled.
+PyTorch's own layers too, eager and compiled; ``--recompute`` pooling's gradient without kept places.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from hotlap.fused import norms, patches
 from hotlap.fused.launch import Block
+from recomputed_pooling import kept_and_again
 
 LAYERS = [(64, 31, True), (64, 15, False), (256, 15, True), (256, 7, False), (256, 7, True), (256, 3, False)]
 """Channels, side in pixels and whether it is pooled, of each layer of airbench's network on 32×32 pixels."""
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="")
     parser.add_argument("--warm", action="store_true")
     parser.add_argument("--against", action="store_true")
+    parser.add_argument("--recompute", action="store_true")
     asked = parser.parse_args()
     act = nn.SiLU()
     repeats = 1 if asked.warm else REPEATS
@@ -95,6 +97,14 @@ def main() -> None:
             bias = torch.zeros(24, device="cuda", dtype=torch.float16)
             times = kernel_times(lambda: patches.convolve(small, weight, bias, act, 32), repeats)  # noqa: B023
             write(size=size, layer="patches", us=times)
+        if asked.recompute:
+            for channels, side, pool in LAYERS:
+                if pool:
+                    images, norm, gradient, _ = layer(channels, side, pool, asked.images)
+                    kept, again = kept_and_again(images.detach(), gradient, norm, act)
+                    us = {**kernel_times(kept, repeats), **kernel_times(again, repeats)}
+                    both = {kernel: us[kernel] for kernel in ("gradients", "gradients_recomputed")}
+                    write(how="recompute", layer=[channels, side, pool], us=both)
         if asked.against:
             for name, wrap in (("eager", lambda f: f), ("compiled", torch.compile)):
                 for channels, side, pool in LAYERS:

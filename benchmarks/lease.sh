@@ -3,8 +3,8 @@
 #
 #     benchmarks/lease.sh OUT MINUTES [--peer FILE] [other options of gpu.py]
 #
-# In this order: tests/fused, tests/gpu, five runs of cifar10/record, peers, losses against the CPU's, and the rest of
-# the programme. OUT gets few files: a log of each step, and results.tar.gz with everything else. Unpacked into RESULTS
+# In this order: tests/fused, tests/gpu, five runs of cifar10/record, peers, losses against the CPU's, pooling with and
+# without kept places, and the rest of the programme. OUT gets few files: a log of each step, and results.tar.gz with everything else. Unpacked into RESULTS
 # (build/gpu when that is not set), it lets the next call go on from there. What a CPU can do is done beforehand, and again
 # after a change of what networks compute:
 #
@@ -68,4 +68,8 @@ step tests-gpu 150 "$python" -m pytest -p no:benchmark $how tests/gpu
 programme record 75 --parts records --only cifar10/record --seeds 5 "$@"
 case " $* " in *" --peer"*) programme peers 290 --parts peers "$@" ;; esac
 programme correctness 120 --parts correctness "$@"
+case " $* " in
+  *" --tiny "*) ;; # needs a GPU
+  *) step fused 45 "$python" "$here/fused_norms.py" "$out/fused.jsonl" --recompute ;;
+esac
 programme rest "$end" --parts records,mnist,short,profile,memory,cifar "$@"
