@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tune_helpers import FormulaSession, small
@@ -14,11 +16,14 @@ from tune_helpers import FormulaSession, small
 from hotlap.engine.inspect import TrainingCost, inspect_recipe
 from hotlap.errors import InputError
 from hotlap.ladder import get_recipe
-from hotlap.recipe import Recipe
+from hotlap.recipe import Recipe, part
+from hotlap.report.formats import NONE
 from hotlap.store import Store
+from hotlap.techniques.shrink import Shrink
 from hotlap.tune.defaults import parse_parameter
 from hotlap.tune.equal_flop import EqualFlop, equal_epochs
 from hotlap.tune.result import TuneResult
+from hotlap.tune.space import Parameter
 from hotlap.tune.study import tune
 from hotlap.tune.tables import result_lines, trials_table
 
@@ -85,6 +90,27 @@ def test_epochs_are_found_for_any_cost(before: float, dearer: float, early: floa
     assert equal_epochs(flop, wanted, before) == before
 
 
+STAGES = st.lists(st.tuples(st.integers(1, 99), st.integers(4, 31)), max_size=3, unique_by=lambda stage: stage[0])
+
+
+@given(st.floats(0.05, 60), st.floats(0.05, 20), STAGES, STAGES)
+def test_images_that_grow_cost_the_same_to_a_hundredth(
+    epochs: float, factor: float, before: list[tuple[int, int]], after: list[tuple[int, int]]
+) -> None:
+    def spent(stages: list[tuple[int, int]], factor: float, epochs: float) -> float:
+        shares, sides = (sorted(values) for values in zip(*stages, strict=True)) if stages else ((), ())
+        shrink = Shrink([share / 100 for share in shares], sides) if stages else None
+        by_epoch = (shrink.size_at(e, epochs, (32, 32))[0] if shrink else 32 for e in range(math.ceil(epochs)))
+        return sum(factor * side**2 * min(1.0, epochs - e) for e, side in enumerate(by_epoch))
+
+    wanted = spent(before, 1.0, epochs)
+    found = equal_epochs(lambda e: spent(after, factor, e), wanted, epochs)
+    assert spent(after, factor, found) == pytest.approx(wanted, rel=0.01)
+    assert equal_epochs(lambda e: spent(before, 1.0, e), wanted, epochs) == epochs
+    if not after and found != epochs:
+        assert found == float(f"{found:.4g}")
+
+
 def wider_is_better(recipe: Recipe) -> float:
     """More channels help, and so do more epochs: at equal cost the narrow network is best."""
     return 0.5 + recipe.model.options["widths"][1] / 1000 + recipe.epochs / 5
@@ -140,3 +166,32 @@ def test_a_network_whose_images_are_too_small_says_so() -> None:
     recipe = small()
     with pytest.raises(InputError):
         EqualFlop(recipe, GREY, 4).epochs_of(recipe.with_changes({"model.kernels": (13, 13)}))
+
+
+def test_a_point_whose_cost_cannot_be_counted_is_dropped_without_epochs() -> None:
+    network = get_recipe("cifar10-airbench/94").model
+    recipe = small(data__channels=3, model=part(network.name, **{**network.options, "widths": (8, 32)}))
+    recipe = recipe.with_changes({"epochs": 4.0, "augment": (part("shrink", until=(0.5,), sides=(10,)),)})
+    result = search(FormulaSession(wider_is_better), "augment.0.sides=[10],[3]", recipe, equal_flop=True)
+    (dropped,) = result.dropped
+    assert "cannot be built: the network does not take images of 3×3 pixels" in str(dropped.dropped)
+    assert dropped.epochs is None
+    assert list(trials_table(result).columns[1].cells) == ["4", NONE]
+
+
+def test_no_space_holds_epochs_or_a_selection_at_equal_flop() -> None:
+    session = FormulaSession(wider_is_better)
+    with pytest.raises(InputError, match="selection cannot be proxy"):
+        search(session, 'selection=null,{"name":"proxy"}', equal_flop=True)
+    epochs = Parameter(path="epochs", kind="float", low=1, high=2)
+    with pytest.raises(InputError, match="epochs cannot be tuned at equal FLOP"):
+        tune(small(), [epochs], session=session, equal_flop=True)
+    assert not session.trained
+
+
+def test_counting_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    EqualFlop(small(), GREY, 4).epochs_of(small(model__widths=(4, 4)))
+    assert torch.rand(1) == expected
