@@ -64,6 +64,14 @@ def test_epochs_that_cost_the_same(name: str) -> None:
     assert equal.epochs_of(unchanged) == recipe.epochs, "stored runs of it are of use"
 
 
+@pytest.mark.parametrize("name", ["cifar10/record", "cifar10-cpu/low-resolution"])
+def test_a_little_dearer_is_a_little_shorter_where_images_grow(name: str) -> None:
+    recipe = get_recipe(name)
+    equal = EqualFlop(recipe, COLOUR, 10)
+    deeper = equal.epochs_of(recipe.with_changes({"model.convolutions": (2, 2, 3)}))
+    assert 0.9 * recipe.epochs < deeper < recipe.epochs < equal.epochs_of(recipe.with_changes({"model.widths.0": 48}))
+
+
 def test_the_cost_is_what_show_says() -> None:
     recipe = get_recipe("cifar10-cpu/low-resolution")
     facts = inspect_recipe(recipe, COLOUR, 10, train_images=50_000, test_images=0)
