@@ -3,11 +3,12 @@
     python benchmarks/fp8_speed.py OUT [--images 2000] [--device cuda] [--repeats 20]
 
 For each wide convolution of a step at 32×32 pixels, forward, one line of OUT with seconds of: the convolution as it is
-(float16, channels last, cuDNN's fastest); the same product as matrices, with the windows already written out, in float16
-and in float8 (e4m3, a scale for each tensor, ``torch._scaled_mm``); and rounding the images to float8, by the greatest
-value of the step before, so that one pass does. A kernel that reads windows from the images themselves cannot be faster
-than the product alone, so ``saved_at_most_s`` is the convolution's time less the product's and, unless the layer before
-writes float8 itself, the rounding's. Products are checked against float32. On a CPU it only shows that it runs.
+(float16, channels last, cuDNN's fastest); the same product as matrices, with the windows already written out, in half
+precision and in float8 (e4m3, a scale for each tensor, ``torch._scaled_mm``); and rounding the images to float8 with a
+scale that is known. A kernel that reads windows from the images themselves cannot be faster than the product alone, so
+``saved_at_most_s`` is the convolution's time less the product's, and ``saved_with_rounding_s`` less the rounding's too,
+which falls away where the layer before writes float8 itself. Products are checked against float32. A CPU shows only
+that it runs.
 """
 
 from __future__ import annotations

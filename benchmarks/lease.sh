@@ -4,8 +4,9 @@
 #     benchmarks/lease.sh OUT MINUTES [--peer FILE] [other options of gpu.py]
 #
 # In this order: tests/fused, tests/gpu, five runs of cifar10/record, peers, losses against the CPU's, pooling with and
-# without kept places, and the rest of the programme. OUT gets few files: a log of each step, and results.tar.gz with everything else. Unpacked into RESULTS
-# (build/gpu when that is not set), it lets the next call go on from there. What a CPU can do is done beforehand, and again
+# without kept places, products in float8, and the rest of the programme. OUT gets few files: a log of each step, two
+# tables, and results.tar.gz with everything else. Unpacked into RESULTS (build/gpu when that is not set), it lets the next
+# call go on from there. What a CPU can do is done beforehand, and again
 # after a change of what networks compute:
 #
 #     rm benchmarks/results/gpu_references.jsonl
@@ -70,6 +71,9 @@ case " $* " in *" --peer"*) programme peers 290 --parts peers "$@" ;; esac
 programme correctness 120 --parts correctness "$@"
 case " $* " in
   *" --tiny "*) ;; # needs a GPU
-  *) step fused 45 "$python" "$here/fused_norms.py" "$out/fused.jsonl" --recompute ;;
+  *)
+    step fused 45 "$python" "$here/fused_norms.py" "$out/fused.jsonl" --recompute
+    step fp8 30 "$python" "$here/fp8_speed.py" "$out/fp8.jsonl"
+    ;;
 esac
 programme rest "$end" --parts records,mnist,short,profile,memory,cifar "$@"
