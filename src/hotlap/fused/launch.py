@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
@@ -35,6 +37,19 @@ def suits(images: Tensor, activation: nn.Module) -> bool:
         and 0 < images.numel() < LARGEST
         and images.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def named(name: str, module: str) -> str:
+    """Return the name under which torch is to know an operation: another for every text of its module.
+
+    Compiled code that torch keeps on the disk for later processes has an operation's gradient and the layout of its
+    result in it, but is found again by the operation's name alone.
+
+    Args:
+        name: what the operation does.
+        module: the module's ``__file__``.
+    """
+    return f"hotlap::{name}_{hashlib.sha256(Path(module).read_bytes()).hexdigest()[:12]}"
 
 
 def on_their_gpu(launch: Callable[P, R]) -> Callable[P, R]:

@@ -14,7 +14,7 @@ import triton
 from torch import Tensor, nn
 
 from hotlap.fused import kernels
-from hotlap.fused.launch import KINDS, Block, alpha_of, on_their_gpu, suits
+from hotlap.fused.launch import KINDS, Block, alpha_of, named, on_their_gpu, suits
 from hotlap.models.norms import is_ordinary, parts_of
 
 BLOCKS = {
@@ -80,7 +80,7 @@ def _pooled_size(images: Tensor, pool: bool) -> tuple[int, int]:
 
 
 @torch.library.custom_op(
-    "hotlap::normalise",
+    named("normalise", __file__),
     mutates_args=(),
     schema="(Tensor images, Tensor? added, Tensor weight, Tensor bias, float eps, int kind, float alpha, bool pool)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
@@ -125,7 +125,7 @@ def _(images, added, weight, bias, eps, kind, alpha, pool):  # type: ignore[no-u
 
 
 @torch.library.custom_op(
-    "hotlap::normalise_backward",
+    named("normalise_backward", __file__),
     mutates_args=(),
     schema="(Tensor gradient, Tensor values, Tensor? added, Tensor places, Tensor stats, Tensor weight, Tensor bias,"
     " int kind, float alpha, bool pool, int height, int width) -> (Tensor, Tensor, Tensor)",

@@ -7,7 +7,7 @@ import triton
 from torch import Tensor, nn
 
 from hotlap.fused import kernels
-from hotlap.fused.launch import KINDS, LARGEST, Block, alpha_of, on_their_gpu, suits
+from hotlap.fused.launch import KINDS, LARGEST, Block, alpha_of, named, on_their_gpu, suits
 
 BLOCK = Block(128, 64, 4, 8)
 _MOST = 64
@@ -55,7 +55,7 @@ def _empty(images: Tensor, weight: Tensor, wide: int) -> Tensor:
 
 
 @torch.library.custom_op(
-    "hotlap::patches",
+    named("patches", __file__),
     mutates_args=(),
     schema="(Tensor images, Tensor weight, Tensor bias, int kind, float alpha, int wide) -> Tensor",
 )
