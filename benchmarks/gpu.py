@@ -11,6 +11,7 @@ Everything is appended to the folder as it comes: runs to ``runs.sqlite``, the r
 one file where few are given back (``--bundle``). A later call does what is still missing on this GPU. A recipe that
 fails has its error for a line and is left out from then on, unless ``--again``; one whose images are not in the cache
 is left out. Exit status 3: CUDA refuses everything after an error, and the same call goes on behind it.
+What each part of warm-up takes goes to standard error.
 ``--tiny`` rehearses all of it in a minute on synthetic images, also on a CPU.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import signal
 import statistics
 import sys
@@ -340,4 +342,6 @@ def _stop(signal_: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hotlap.engine.warmup").setLevel(logging.DEBUG)
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from hotlap import datasets
-from hotlap.engine import torch_trainer
+from hotlap.engine import torch_trainer, warmup
 from hotlap.engine.backends import make_trainer
 from hotlap.engine.seeding import Streams, isolated
 from hotlap.engine.torch_trainer import TorchTrainer
@@ -61,3 +62,18 @@ def test_data_is_refused_under_its_name_before_anything_is_warmed_up(backend: st
         make_trainer(tiny(feed__drop_last=True), data, [0], CPU, backend)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"feed\.mean has 3 values, my photos has 1 channels"):
         make_trainer(tiny(feed__mean=(0.0, 0.0, 0.0)), data, [0], CPU, backend)  # type: ignore[arg-type]
+
+
+def test_each_part_of_warm_up_tells_its_time_to_those_who_listen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(warmup, "synchroniser", lambda device: lambda: waited.append(device))
+    trainer = TorchTrainer(tiny(), (1, 12, 12), 4, CPU, [Streams.of(0)])
+    trainer.warm_up(64, 16)
+    assert not caplog.records and not waited, "waiting for a device takes time"
+    caplog.set_level(logging.DEBUG, "hotlap.engine.warmup")
+    trainer.warm_up(64, 16)
+    parts = [record.getMessage().removeprefix("warm-up: ").rpartition(" ")[0] for record in caplog.records]
+    assert [part.rstrip("0123456789. ") for part in parts] == ["augmentation", "training steps", "evaluation"]
+    assert waited == [CPU] * 6

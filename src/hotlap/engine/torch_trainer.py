@@ -20,7 +20,7 @@ from hotlap.engine.recording import recorder_for
 from hotlap.engine.seeding import Streams
 from hotlap.engine.selecting import Selecting
 from hotlap.engine.steps import dummy_batch, make_steps, shapes_of
-from hotlap.engine.warmup import warm_up
+from hotlap.engine.warmup import part_of_warm_up, warm_up
 from hotlap.recipe import Recipe
 from hotlap.startup import complete
 
@@ -68,7 +68,8 @@ class TorchTrainer:
         chooses = self._recipe.engine.compile and self._recipe.selection is not None
         if (self._device.type == "cuda" or chooses) and not self._rehearsed:
             # Last: a recording gives back all memory that is not in use.
-            self.rehearse(count, tests)
+            with part_of_warm_up("rehearsal", self._device):
+                self.rehearse(count, tests)
 
     def rehearse(self, count: int, tests: int) -> None:
         """Prepare a run on blank images, as many as there will be, and fetch the first batch; weights are moved.

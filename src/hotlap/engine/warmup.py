@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from hotlap.engine.augmenting import Augment
+from hotlap.engine.devices import synchroniser
 from hotlap.engine.evaluate import Evaluator
 from hotlap.engine.program import Program
 from hotlap.engine.seeding import generator
@@ -16,6 +19,19 @@ from hotlap.engine.steps import Steps, dummy_batch
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 from hotlap.techniques.base import Moment
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def part_of_warm_up(name: str, device: torch.device) -> Iterator[None]:
+    """Log, at level debug, how long a part of warm-up takes; nothing is waited for where nobody listens."""
+    wait = synchroniser(device) if _log.isEnabledFor(logging.DEBUG) else lambda: None
+    wait()
+    start = time.perf_counter()
+    yield
+    wait()
+    _log.debug("warm-up: %s %.2f s", name, time.perf_counter() - start)
 
 
 def warm_up(
@@ -43,9 +59,12 @@ def warm_up(
         InputError: the recipe asks for compilation, which fails here.
     """
     with _explaining_compilation(recipe):
-        _augment(program, recipe, counts[0], device)
-        steps.warm_up(counts[0])
-        evaluator.warm_up(counts[1])
+        with part_of_warm_up("augmentation", device):
+            _augment(program, recipe, counts[0], device)
+        with part_of_warm_up("training steps", device):
+            steps.warm_up(counts[0])
+        with part_of_warm_up("evaluation", device):
+            evaluator.warm_up(counts[1])
 
 
 def _augment(program: Program, recipe: Recipe, count: int, device: torch.device) -> None:
