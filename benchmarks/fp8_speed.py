@@ -15,35 +15,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hotlap.engine.devices import choosing_kernels, synchroniser
+from gpu import median_s
+from hotlap.engine.devices import choosing_kernels
 
 LAYERS = [(32, 64, 31), (64, 64, 15), (64, 256, 15), (256, 256, 7), (256, 256, 7), (256, 256, 3)]
 """Channels in and out and side in pixels of the six convolutions; the first has eight channels of zeros."""
 
 E4M3 = torch.float8_e4m3fn
-
-
-def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Return the median time of some work, the first three calls left out."""
-    wait = synchroniser(device)
-    taken = []
-    for _ in range(repeats + 3):
-        wait()
-        start = time.perf_counter()
-        work()
-        wait()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[3:])
 
 
 def scale_for(values: Tensor) -> Tensor:
@@ -71,10 +56,10 @@ def layer(channels: int, filters: int, side: int, n: int, device: torch.device, 
     if not error < 0.1:
         raise SystemExit(f"products in float8 are wrong: {float(error):.3g} of their size")
     times = {
-        "convolution_s": seconds(lambda: functional.conv2d(images, weight, padding=1), device, repeats),
-        "product_half_s": seconds(lambda: windows @ matrix, device, repeats),
-        "product_fp8_s": seconds(product, device, repeats),
-        "rounding_s": seconds(lambda: (images / of_windows).to(E4M3), device, repeats),
+        "convolution_s": median_s(lambda: functional.conv2d(images, weight, padding=1), device, repeats),
+        "product_half_s": median_s(lambda: windows @ matrix, device, repeats),
+        "product_fp8_s": median_s(product, device, repeats),
+        "rounding_s": median_s(lambda: (images / of_windows).to(E4M3), device, repeats),
     }
     return {
         "layer": [channels, filters, side], "images": n, "flop": 2 * windows.shape[0] * channels * 9 * filters, **times,

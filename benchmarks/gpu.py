@@ -182,10 +182,10 @@ def peak_flops(to: Programme) -> float:
     """Return FLOP per second of a large half-precision matrix product (float32 on a CPU), median of ten."""
     n, dtype = (256, torch.float32) if to.device.type == "cpu" else (8192, torch.float16)
     a, b = (torch.randn(n, n, device=to.device, dtype=dtype) for _ in range(2))
-    return 2 * n**3 / _median_s(lambda: torch.mm(a, b), to.device, 10)
+    return 2 * n**3 / median_s(lambda: torch.mm(a, b), to.device, 10)
 
 
-def _median_s(work: Callable[[], Any], device: torch.device, times: int) -> float:
+def median_s(work: Callable[[], Any], device: torch.device, times: int) -> float:
     wait = synchroniser(device)
     taken = []
     for repeat in range(times + 3):
@@ -226,9 +226,9 @@ def _profiled(to: Programme, recipe: Recipe, peak: float) -> dict[str, Any]:
 
     device = to.device
     step = stepper(to, recipe)
-    alone = _median_s(step, device, 20)
+    alone = median_s(step, device, 20)
     by_operation = stepper(to, recipe.with_changes({"engine.compile": False}), by_operation=True)
-    eager = _median_s(by_operation, device, 5)
+    eager = median_s(by_operation, device, 5)
     with FlopCounterMode(display=False) as counted:
         by_operation()
     gpu = device.type == "cuda"

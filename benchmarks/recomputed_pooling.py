@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from hotlap.fused import norms
-from hotlap.fused.kernels import _greatest, _slope
+from hotlap.fused.kernels import _greatest, _slope, _to_corner
 from hotlap.fused.launch import KINDS, Block, alpha_of
 
 BLOCK = Block(32, 64, 8, 4, 3)
@@ -65,14 +65,7 @@ def gradients_recomputed(
         value = (scale * spread * (inner - of_bias - normal * of_weight)).to(out.dtype.element_ty)
         # No corner of a square that was left out: 4.
         place = tl.where(pooled, place, 4)
-        to = out + (((image * height_in + 2 * i) * width_in + 2 * j) * C)[:, None] + channels[None, :]
-        right = mask & (2 * j + 1 < width_in)[:, None]
-        below = mask & (2 * i + 1 < height_in)[:, None]
-        zero = tl.zeros_like(value)
-        tl.store(to, tl.where(place == 0, value, zero), mask)
-        tl.store(to + C, tl.where(place == 1, value, zero), right)
-        tl.store(to + width_in * C, tl.where(place == 2, value, zero), below)
-        tl.store(to + width_in * C + C, tl.where(place == 3, value, zero), right & below)
+        _to_corner(out, value, place, image, i, j, channels, mask, width_in, height_in, C)
 
 
 def kept_and_again(images: Tensor, gradient: Tensor, norm: nn.BatchNorm2d, activation: nn.Module):  # type: ignore[no-untyped-def]

@@ -19,6 +19,7 @@ from hotlap.engine.recording import Recorder
 from hotlap.engine.seeding import Streams
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe, part
+from rehearsing import Counting
 from tiny import tiny
 
 CPU = torch.device("cpu")
@@ -29,24 +30,6 @@ HOW = {
     "six views": SIX,
     "six views for the least sure": part("selective", of=SIX, share=0.25),
 }
-
-
-class Rehearsing:
-    """A recorder that repeats by calling again, into the same tensor, and counts."""
-
-    def __init__(self) -> None:
-        self.recordings = 0
-        self.repetitions = 0
-
-    def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        self.recordings += 1
-        result = work().clone()
-
-        def replay() -> None:
-            self.repetitions += 1
-            result.copy_(work())
-
-        return replay, result
 
 
 def made(recipe: Recipe, record: Recorder | None, seeds: int = 1) -> tuple[Evaluator, Program]:
@@ -78,7 +61,7 @@ def test_evaluation_counts_over_batches_in_evaluation_mode() -> None:
 @pytest.mark.parametrize("how", HOW)
 def test_a_recorded_evaluation_finds_what_one_operation_by_operation_does(how: str, precision: str) -> None:
     recipe = tiny(evaluation__batch_size=100, evaluation__augmentation=HOW[how], engine__precision=precision)
-    recorder = Rehearsing()
+    recorder = Counting()
     (plain, _), (recorded, program) = made(recipe, None), made(recipe, recorder)
     count = len(datasets.load("synthetic", **recipe.data.options).y_test)
     recorded.warm_up(count)
@@ -96,7 +79,7 @@ def test_a_recorded_evaluation_finds_what_one_operation_by_operation_does(how: s
 
 def test_several_seeds_are_counted_apart_in_a_recording() -> None:
     recipe = tiny(evaluation__batch_size=100, evaluation__augmentation=part("mirror"))
-    (plain, _), (recorded, _) = made(recipe, None, seeds=3), made(recipe, Rehearsing(), seeds=3)
+    (plain, _), (recorded, _) = made(recipe, None, seeds=3), made(recipe, Counting(), seeds=3)
     recorded.warm_up(len(datasets.load("synthetic", **recipe.data.options).y_test))
     accuracies = measured(recipe, recorded, seeds=3)
     assert accuracies == measured(recipe, plain, seeds=3)
@@ -122,7 +105,7 @@ def test_an_evaluation_that_cannot_be_recorded_is_done_operation_by_operation() 
 
 def test_a_large_test_set_is_not_kept_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny(evaluation__batch_size=100)
-    recorder = Rehearsing()
+    recorder = Counting()
     (plain, _), (evaluator, _) = made(recipe, None), made(recipe, recorder)
     monkeypatch.setattr(evaluate_module, "_LARGEST_RECORDED", 255 * 144)
     evaluator.warm_up(256)
@@ -154,4 +137,4 @@ def test_a_whole_run_measures_by_its_recording(monkeypatch: pytest.MonkeyPatch) 
             found += trainer.measure()
         return found
 
-    assert accuracy(Rehearsing()) == accuracy(None)
+    assert accuracy(Counting()) == accuracy(None)

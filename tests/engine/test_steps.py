@@ -22,33 +22,10 @@ from hotlap.engine.updates import Updates
 from hotlap.ladder import get_recipe
 from hotlap.recipe import Recipe, part, paths
 from hotlap.result import Run
+from rehearsing import Counting, rehearse
 from tiny import tiny
 
 CPU = torch.device("cpu")
-
-
-def rehearse(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Repeat by calling again, into the same tensor."""
-    result = work().clone()
-    return (lambda: result.copy_(work()) and None), result
-
-
-class Counting:
-    """A recorder that counts recordings and their repetitions."""
-
-    def __init__(self) -> None:
-        self.recordings = 0
-        self.repetitions = 0
-
-    def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        self.recordings += 1
-        replay, result = rehearse(work)
-
-        def counted() -> None:
-            self.repetitions += 1
-            replay()
-
-        return counted, result
 
 
 SGD = part("sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from hotlap.errors import InputError
 from hotlap.native import gathering
 from hotlap.recipe import Recipe
 from hotlap.techniques import AUGMENTATIONS, MIXINGS, VIEWS
-from hotlap.techniques.base import Augmentation, Mixing, Moment
+from hotlap.techniques.base import Augmentation, Mixing, Moment, Resizing
 from hotlap.techniques.moving import draw, leading
 
 
@@ -87,6 +88,18 @@ def _copied(images: Tensor, which: slice | Tensor) -> Tensor:
     if isinstance(which, slice) or not images.is_contiguous():
         return images[which]
     return images.index_select(0, which)
+
+
+def sizing(recipe: Recipe) -> Callable[[int, float, tuple[int, int]], tuple[int, int]]:
+    """Return what tells the size (H, W) of training images, from the epoch, how many there are, and their own size."""
+    resizing = [made for part in recipe.augment if isinstance(made := AUGMENTATIONS.build(part), Resizing)]
+
+    def size_at(epoch: int, epochs: float, size: tuple[int, int]) -> tuple[int, int]:
+        for augmentation in resizing:
+            size = augmentation.size_at(epoch, epochs, size)
+        return size
+
+    return size_at
 
 
 def check_augmentations(recipe: Recipe, shape: tuple[int, ...], classes: int) -> None:

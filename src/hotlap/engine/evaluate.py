@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from torch import Tensor
 from hotlap.engine.feed import Batch, Feed
 from hotlap.engine.precision import context
 from hotlap.engine.program import Program
-from hotlap.engine.recording import Recorder
+from hotlap.engine.recording import Recorded, Recorder, record_batch
 from hotlap.engine.steps import dummy_batch
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
@@ -21,12 +19,6 @@ from hotlap.techniques.views import Views
 
 _LARGEST_RECORDED = 2**28
 """Numbers of a test set, of which a recording keeps a copy: half a gigabyte in half precision."""
-
-
-class _Recorded(NamedTuple):
-    batch: Batch
-    replay: Callable[[], None]
-    right: Tensor
 
 
 class Evaluator:
@@ -41,7 +33,7 @@ class Evaluator:
 
     def __init__(self, recipe: Recipe, program: Program, device: torch.device, record: Recorder | None) -> None:
         self._recipe, self._program, self._device, self._record = recipe, program, device, record
-        self._recorded: dict[int, _Recorded] = {}
+        self._recorded: dict[int, Recorded] = {}
 
     def warm_up(self, count: int) -> None:
         """Get ready for ``count`` test images, on random ones: compile, choose kernels and record.
@@ -65,9 +57,8 @@ class Evaluator:
     def _try_to_record(self, count: int) -> bool:
         if self._record is None or count * math.prod(self._program.shape) > _LARGEST_RECORDED:
             return False
-        batch = self._dummy(count)
         try:
-            self._recorded[count] = _Recorded(batch, *self._record(lambda: self._count(batch)))
+            self._recorded[count] = record_batch(self._record, self._dummy(count), self._count)
         except InputError:
             # Views of the user's own may wait for the device, which no recording can.
             self._record = None
@@ -103,18 +94,9 @@ class Evaluator:
         # Without views, no more than a batch of images has to be on the device at once.
         whole = self._recipe.evaluation.augmentation is not None or self._recorded
         for batch in (feed.test_set(),) if whole else feed.test():
-            right += self._recall(batch)
+            right += self._recorded.get(len(batch[1]), self._count)(batch)
             count += len(batch[1])
         if not count:
             raise ValueError("no test images")
         # The only wait for the device: the counts are added up there.
         return [int(c) / count for c in right.tolist()]
-
-    def _recall(self, batch: Batch) -> Tensor:
-        recorded = self._recorded.get(len(batch[1]))
-        if recorded is None:
-            return self._count(batch)
-        for kept, now in zip(recorded.batch, batch, strict=True):
-            kept.copy_(now)
-        recorded.replay()
-        return recorded.right

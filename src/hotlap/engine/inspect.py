@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from hotlap.engine.augmenting import sizing
 from hotlap.engine.network import build_network
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 from hotlap.startup import complete
-from hotlap.techniques import AUGMENTATIONS
-from hotlap.techniques.base import Resizing
 
 _COUNTED = 2
 """Images counted at once: one would be refused by normalisation layers, and per-batch costs stay small."""
@@ -87,7 +86,7 @@ class TrainingCost:
             self.images = torch.empty((_COUNTED, *shape))
             self._labels = torch.zeros(_COUNTED, dtype=torch.int64)
         self.size = shape[1], shape[2]
-        self._resizing = [a for part in recipe.augment if isinstance(a := AUGMENTATIONS.build(part), Resizing)]
+        self._size_at = sizing(recipe)
         self._by_size: dict[tuple[int, int], int] = {}
 
     def per_image(self, size: tuple[int, int]) -> int:
@@ -112,10 +111,7 @@ class TrainingCost:
         """Return the FLOP of every training image over a whole training of so many epochs."""
         spent = 0.0
         for epoch in range(math.ceil(epochs)):
-            size = self.size
-            for augmentation in self._resizing:
-                size = augmentation.size_at(epoch, epochs, size)
-            spent += min(1.0, epochs - epoch) * self.per_image(size)
+            spent += min(1.0, epochs - epoch) * self.per_image(self._size_at(epoch, epochs, self.size))
         return spent
 
 

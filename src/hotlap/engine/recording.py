@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from hotlap.engine.feed import Batch
 from hotlap.errors import InputError
 from hotlap.recipe import Recipe
 
@@ -18,6 +19,32 @@ tensor that holds its result."""
 
 _BEFORE_RECORDING = 3
 """Calls that choose kernels and fill memory pools."""
+
+
+class Recorded(NamedTuple):
+    """Work on a batch that was recorded: on another batch of the same shape it is repeated.
+
+    Attributes:
+        batch: where the recording reads it.
+        replay: repeats the work.
+        result: where the recording leaves its result, until it is repeated.
+    """
+
+    batch: Batch
+    replay: Callable[[], None]
+    result: Tensor
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Copy a batch to where it is read, and repeat the work on it."""
+        for held, now in zip(self.batch, batch, strict=True):
+            held.copy_(now)
+        self.replay()
+        return self.result
+
+
+def record_batch(record: Recorder, batch: Batch, work: Callable[[Batch], Tensor]) -> Recorded:
+    """Record what is done to a batch, whose tensors become the recording's own."""
+    return Recorded(batch, *record(lambda: work(batch)))
 
 
 def recorder_for(recipe: Recipe, device: torch.device) -> Recorder | None:

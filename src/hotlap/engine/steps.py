@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Hashable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from hotlap.engine.augmenting import sizing
 from hotlap.engine.feed import MEMORY_FORMATS, Batch
 from hotlap.engine.precision import context, weights_dtype
 from hotlap.engine.program import Program
-from hotlap.engine.recording import Recorder
+from hotlap.engine.recording import Recorded, Recorder, record_batch
 from hotlap.engine.updates import Updates
 from hotlap.recipe import Recipe
-from hotlap.techniques import AUGMENTATIONS
-from hotlap.techniques.base import Resizing
 
 
 class Steps(Protocol):
@@ -60,12 +59,10 @@ def _steps_per_epoch(recipe: Recipe, count: int) -> int:
 def shapes_of(recipe: Recipe, program: Program, count: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
     """Yield number, images and their size of every step of a run on ``count`` training images."""
     per_epoch = _steps_per_epoch(recipe, count)
-    resizing = [made for part in recipe.augment if isinstance(made := AUGMENTATIONS.build(part), Resizing)]
+    size_at = sizing(recipe)
     for done in range(planned_steps(recipe, per_epoch)):
         epoch, within = divmod(done, per_epoch)
-        size = (program.shape[1], program.shape[2])
-        for augmentation in resizing:
-            size = augmentation.size_at(epoch, recipe.epochs, size)
+        size = size_at(epoch, recipe.epochs, (program.shape[1], program.shape[2]))
         yield done, min(recipe.batch_size, count - within * recipe.batch_size), size
 
 
@@ -124,12 +121,6 @@ def forward_and_backward(
     return loss
 
 
-class _Recorded(NamedTuple):
-    batch: Batch
-    replay: Callable[[], None]
-    loss: Tensor
-
-
 class RecordedSteps:
     """Records each kind of step during warm-up, and then replays what it recorded: one launch for hundreds of kernels.
 
@@ -148,7 +139,7 @@ class RecordedSteps:
         self._recipe, self._program, self._device, self._record = recipe, program, device, record
         self.updates = Updates(recipe, program.weights(recipe), foreseen=True)
         self._rates = _Rates(self.updates, device)
-        self._recorded: dict[Hashable, _Recorded] = {}
+        self._recorded: dict[Hashable, Recorded] = {}
 
     def warm_up(self, count: int) -> None:
         """Record every kind of step of the run to come that has not been recorded yet."""
@@ -160,15 +151,11 @@ class RecordedSteps:
                 self._recorded[key] = self._recording(n, size, done, total, per_epoch)
         self.updates.optimizer.zero_grad()
 
-    def _recording(self, n: int, size: tuple[int, int], done: int, total: int, per_epoch: int) -> _Recorded:
+    def _recording(self, n: int, size: tuple[int, int], done: int, total: int, per_epoch: int) -> Recorded:
         batch = dummy_batch(self._recipe, self._program, n, size, self._device)
         self._rates.set(done, total, per_epoch)
 
-        def work() -> Tensor:
-            return self._take(batch, 1.0, done, per_epoch)
-
-        replay, loss = self._record(work)
-        return _Recorded(batch, replay, loss)
+        return record_batch(self._record, batch, lambda held: self._take(held, 1.0, done, per_epoch))
 
     def _take(self, batch: Batch, share: float, done: int, per_epoch: int) -> Tensor:
         loss = forward_and_backward(self._program, self.updates, self._device, batch, share, done, per_epoch)
@@ -184,16 +171,13 @@ class RecordedSteps:
 
     def __call__(self, batch: Batch, share: float, done: int, total: int, per_epoch: int) -> Tensor:
         """Train on a batch; see ``Steps``."""
-        images, labels = batch
+        images, _ = batch
         key = (len(images), tuple(images.shape[2:]), share, self.updates.kind(done, per_epoch))
         self._rates.set(done, total, per_epoch)
         recorded = self._recorded.get(key)
         if recorded is None:
             return self._take(batch, share, done, per_epoch)
-        recorded.batch[0].copy_(images)
-        recorded.batch[1].copy_(labels)
-        recorded.replay()
-        return recorded.loss
+        return recorded(batch)
 
 
 class _Rates:

@@ -65,6 +65,19 @@ def _greatest(x, rows, channels, mask, width_in, height_in, height, width, C: tl
 
 
 @triton.jit
+def _to_corner(x, value, place, image, i, j, channels, mask, width_in, height_in, C: tl.constexpr):
+    """Write each value to the corner ``place`` of its square of 2×2 pixels, zeros to the others."""
+    to = x + (((image * height_in + 2 * i) * width_in + 2 * j) * C)[:, None] + channels[None, :]
+    right = mask & (2 * j + 1 < width_in)[:, None]
+    below = mask & (2 * i + 1 < height_in)[:, None]
+    zero = tl.zeros_like(value)
+    tl.store(to, tl.where(place == 0, value, zero), mask)
+    tl.store(to + C, tl.where(place == 1, value, zero), right)
+    tl.store(to + width_in * C, tl.where(place == 2, value, zero), below)
+    tl.store(to + width_in * C + C, tl.where(place == 3, value, zero), right & below)
+
+
+@triton.jit
 def statistics(
     x, y, places, parts, rows, height_in, width_in, height, width,
     C: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
@@ -232,14 +245,7 @@ def gradients(
         if POOL:
             # No corner of a square that was left out: 4.
             place = tl.load(places + at, pooled, 4)
-            to = out + (((image * height_in + 2 * i) * width_in + 2 * j) * C)[:, None] + channels[None, :]
-            right = mask & (2 * j + 1 < width_in)[:, None]
-            below = mask & (2 * i + 1 < height_in)[:, None]
-            zero = tl.zeros_like(value)
-            tl.store(to, tl.where(place == 0, value, zero), mask)
-            tl.store(to + C, tl.where(place == 1, value, zero), right)
-            tl.store(to + width_in * C, tl.where(place == 2, value, zero), below)
-            tl.store(to + width_in * C + C, tl.where(place == 3, value, zero), right & below)
+            _to_corner(out, value, place, image, i, j, channels, mask, width_in, height_in, C)
         else:
             tl.store(out + at, value, mask)
 
