@@ -21,6 +21,10 @@ B = TypeVar("B", bound=Callable[..., Any])
 _SINGLE = ("int", "float", "bool", "str")
 
 
+def _is_single(annotation: Any) -> bool:
+    return inspect.formatannotation(annotation).strip("'").removesuffix(" | None") in _SINGLE
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """What a reader needs to know of a part: what it does, what it was measured to give, where it comes from."""
@@ -32,17 +36,16 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A registered builder with its card and the names of the options that it takes."""
+    """A registered builder with its card and the names of the options that it takes.
+
+    Of these, those in ``single`` are one value and no list, as the builder's annotations say.
+    """
 
     name: str
     card: Card
     build: Callable[..., Any]
     options: tuple[str, ...]
-
-    def takes_list(self, option: str) -> bool:
-        """Whether an option may be a list, as far as the builder's annotations say."""
-        annotation = inspect.signature(self.build).parameters[option].annotation
-        return inspect.formatannotation(annotation).strip("'").removesuffix(" | None") not in _SINGLE
+    single: frozenset[str]
 
 
 class Registry:
@@ -72,7 +75,9 @@ class Registry:
                 if p.kind is not p.KEYWORD_ONLY or p.default is not p.empty:
                     raise TypeError(f"{self.kind} {name!r}: {p.name} must be keyword-only and without a default")
             options = tuple(p.name for p in parameters if p.name not in self._context)
-            self._entries[name] = Entry(name, card, build, options)
+            # Once, at import: components are built while the clock runs.
+            single = frozenset(p.name for p in parameters if _is_single(p.annotation))
+            self._entries[name] = Entry(name, card, build, options, single)
             return build
 
         return add
@@ -105,7 +110,7 @@ class Registry:
         if missing := [key for key in entry.options if key not in given]:
             raise InputError(f"{self.kind} {component.name} needs {', '.join(missing)} as well")
         for key, value in given.items():
-            if isinstance(value, tuple) and not entry.takes_list(key):
+            if isinstance(value, tuple) and key in entry.single:
                 raise InputError(
                     f"{key} of {self.kind} {component.name} is one value, not the list {show_value(value)}"
                 )
